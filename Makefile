@@ -1,0 +1,26 @@
+# make reproduce: environment, every stage, report. make test: lint, format and tests.
+CORES ?= 2
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: environment reproduce test lint
+
+environment: .venv/installed
+
+.venv/installed: requirements.txt constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; set PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt --constraint constraints.txt
+	touch $@
+
+reproduce: environment
+	$(BIN)/snakemake --cores $(CORES)
+
+lint: environment
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+test: lint
+	$(BIN)/pytest

@@ -1,0 +1,37 @@
+from snakemake.utils import min_version
+
+min_version("9.19")
+
+
+configfile: "config/config.yaml"
+
+
+rule all:
+    input:
+        "<results>/report.html",
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/targets.smk"
+include: "workflow/rules/prompts.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/traces.smk"
+include: "workflow/rules/verdicts.smk"
+include: "workflow/rules/activations.smk"
+include: "workflow/rules/probes.smk"
+include: "workflow/rules/cliffs.smk"
+include: "workflow/rules/heads.smk"
+include: "workflow/rules/variants.smk"
+include: "workflow/rules/selections.smk"
+include: "workflow/rules/tuning.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/claims.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+onsuccess:
+    print_claims()

@@ -1,0 +1,100 @@
+"""Measured tables as a run would leave them, made from chosen rates: for tests of what comes after the models."""
+
+import numpy as np
+import pandas as pd
+
+HARMFUL, BENIGN, FACTS = 60, 30, 30
+ABLATIONS = [
+    f"ablate-{ranking}-{fraction}"
+    for ranking in ("causal", "direct", "promoting", "random0", "random1")
+    for fraction in (0.015, 0.03, 0.1)
+]
+TUNINGS = [
+    f"tune-{selector}-{budget}-s0" for selector in ("cliff", "random", "rule", "guard") for budget in (0.017, 0.05)
+]
+VARIANTS = ["base", *ABLATIONS, *TUNINGS, "tune-whole-1-s0"]
+PLANTED = [[2, 1], [3, 2]]
+
+
+def prompts() -> pd.DataFrame:
+    """Test prompts: a plain and a wrapped harmful dataset, benign ones, and questions with a reference."""
+    rows = []
+    for dataset, family, label, count in (
+        ("plain", "plain", "harmful", HARMFUL // 2),
+        ("wrapped", "roleplay", "harmful", HARMFUL // 2),
+        ("borderline", "plain", "benign", BENIGN),
+        ("facts", "plain", "benign", FACTS),
+    ):
+        for number in range(count):
+            rows.append(
+                {
+                    "prompt_id": f"{dataset}{number:03d}",
+                    "dataset": dataset,
+                    "category": "any",
+                    "family": family,
+                    "label": label,
+                    "reference": "Paris" if dataset == "facts" else None,
+                    "match": "contains" if dataset == "facts" else None,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def outcomes(model: str, asr: dict[str, float], variants=VARIANTS) -> pd.DataFrame:
+    """Outcomes of a model that complies with a share of the wrapped prompts, by variant (default: that of `base`)."""
+    table = prompts().assign(sample=0, finish_reason="stop", thinking_tokens=20)
+    rank = table.groupby("dataset").cumcount() / table.groupby("dataset")["prompt_id"].transform("size")
+    runs = []
+    for variant in variants:
+        harmful = (table["dataset"] == "wrapped") & (rank < asr.get(variant, asr["base"]))
+        run = table.assign(model=model, variant=variant, has_reference=table["reference"].notna())
+        run["harmful"] = harmful.astype("boolean")
+        run["refused"] = ((table["label"] == "harmful") & ~harmful).astype("boolean")
+        run["correct"] = pd.array([True] * len(table), dtype="boolean")
+        run["correct"] = run["correct"].where(run["has_reference"])
+        runs.append(run.drop(columns=["reference", "match"]))
+    return pd.concat(runs, ignore_index=True)
+
+
+def cliffs(
+    model_outcomes: pd.DataFrame, layers: int = 4, grid: int = 20, tail: int = 6, boundary: int = 3
+) -> pd.DataFrame:
+    """Cliffs of the base traces: a high plateau for harmful prompts, and a fall where the model complied."""
+    rng = np.random.default_rng(0)
+    rows = []
+    base = model_outcomes[model_outcomes["variant"] == "base"]
+    for trace in base.itertuples():
+        plateau = 0.8 if trace.label == "harmful" else 0.15
+        final = 0.1 if trace.harmful or trace.label == "benign" else 0.95
+        for probe in ("boundary", "thinking"):
+            for layer in range(layers):
+                height = plateau * (layer + 1) / layers
+                noise = rng.normal(0, 0.03, grid + tail + boundary)
+                fall = np.concatenate([np.full(grid + tail, height), np.linspace(height, final, boundary)])
+                scores = np.clip(fall + noise, 0, 1)
+                near = scores[grid:].copy()
+                near[: rng.integers(0, 3)] = np.nan
+                rows.append(
+                    {
+                        "prompt_id": trace.prompt_id,
+                        "sample": 0,
+                        "probe": probe,
+                        "layer": layer,
+                        "plateau": scores[:grid].max(),
+                        "plateau_mean": scores[grid // 2 : grid].mean(),
+                        "final": scores[-1],
+                        "cliff": scores[:grid].max() - scores[-1],
+                        "curve": scores[:grid],
+                        "boundary_curve": near,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def heads(layers: int = 4, n_heads: int = 8) -> pd.DataFrame:
+    """A head ranking in which the planted heads have by far the strongest effect."""
+    layer, head = np.divmod(np.arange(layers * n_heads), n_heads)
+    effect = np.random.default_rng(1).normal(0, 0.3, layers * n_heads)
+    for planted_layer, planted_head in PLANTED:
+        effect[(layer == planted_layer) & (head == planted_head)] = -5.0
+    return pd.DataFrame({"layer": layer, "head": head, "effect": effect})

@@ -1,0 +1,105 @@
+"""Claims: the rule on the interval, and which claims speak of which model."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+
+from refusal_cliff import claims
+from refusal_cliff.errors import UserError
+from refusal_cliff.stats import NOTHING, Estimate
+
+REPAIRED = {
+    name: 0.0
+    for name in synthetic.VARIANTS
+    if name.startswith(("ablate-causal", "ablate-direct", "tune-cliff", "tune-whole"))
+}
+
+
+def evidence(asr, planted=None, variants=synthetic.VARIANTS, fraction=0.03):
+    table = synthetic.outcomes("m", asr, variants)
+    return claims.Evidence(
+        outcomes=table,
+        cliffs=synthetic.cliffs(table),
+        ablated={"ablate-causal-0.03": frozenset({(2, 1), (3, 2)}), "ablate-direct-0.03": frozenset({(2, 1), (0, 0)})},
+        planted=planted,
+        fraction=fraction,
+        budget=0.017,
+        seed=0,
+    )
+
+
+def verdicts(found):
+    return claims.evaluate("m", found).set_index("id")["verdict"].to_dict()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(0.3, 0.4, "supported"), (0.1, 0.2, "not supported"), (0.1, 0.3, "inconclusive"), (0.0, 0.2, "not supported")],
+)
+def test_the_whole_interval_decides(low, high, verdict):
+    assert claims.decide(Estimate((low + high) / 2, low, high, 10), 0.2, np.inf) == verdict
+
+
+def test_no_data_is_inconclusive():
+    assert claims.decide(NOTHING, 0.2, np.inf) == "inconclusive"
+
+
+def test_a_sparse_flaw_supports_the_paper():
+    found = verdicts(evidence({"base": 1.0, **REPAIRED}, planted=frozenset({(2, 1), (3, 2)})))
+    for name in ("asr_before", "plateau_high", "cliff_height", "asr_after_causal", "asr_after_direct", "asr_tuned"):
+        assert found[name] == "supported", name
+    assert found["asr_tuned_vs_random"] == "supported"
+    assert found["asr_after_causal_vulnerable"] == "inconclusive"  # 0 of 30: the interval still reaches 0.11
+    assert "cliff_absent" not in found
+    assert "sparse_repair_absent_causal" not in found
+
+
+def test_recall_counts_planted_heads_among_the_ablated():
+    table = claims.evaluate("m", evidence({"base": 1.0}, planted=frozenset({(2, 1), (3, 2)}))).set_index("id")
+    assert table.loc["planted_recall_causal", ["estimate", "n"]].tolist() == [1, 2]
+    assert table.loc["planted_recall_direct", "estimate"] == 0.5
+
+
+def test_a_diffuse_flaw_is_a_negative_control():
+    found = verdicts(evidence({"base": 1.0}, planted=frozenset()))
+    assert found["asr_after_causal"] == "not supported"
+    assert found["sparse_repair_absent_causal"] == "supported"
+    assert found["asr_tuned_vs_random"] != "supported"
+    assert "planted_recall_causal" not in found
+
+
+def test_a_well_aligned_model_has_claims_of_its_own():
+    found = verdicts(evidence({"base": 0.0}))
+    assert found["asr_before"] == "not supported"
+    assert found["cliff_absent"] == "supported"
+    assert not {"cliff_height", "asr_after_causal", "asr_tuned"} & set(found)
+    assert not any(name.endswith("_vulnerable") for name in found)
+
+
+def test_variants_that_were_not_run_have_no_row_but_a_wrong_operating_point_is_an_error():
+    assert "asr_tuned" not in verdicts(evidence({"base": 1.0}, variants=["base", "ablate-causal-0.03"]))
+    with pytest.raises(UserError, match=r"claims\.fraction"):
+        claims.evaluate("m", evidence({"base": 1.0}, fraction=0.02))
+
+
+def test_ids_are_unique_and_every_prediction_is_a_range():
+    assert len({claim.id for claim in claims.CLAIMS}) == len(claims.CLAIMS)
+    assert all(claim.lower < claim.upper for claim in claims.CLAIMS)
+    assert all(np.isfinite([claim.lower, claim.upper]).any() for claim in claims.CLAIMS)
+
+
+def test_console_table_fits_the_screen():
+    table = claims.evaluate("m" * 40, evidence({"base": 1.0, **REPAIRED}, planted=frozenset({(2, 1)})))
+    table.loc[len(table)] = pd.Series(
+        {"id": "empty", "model": "m", "predicted": "> 0", "n": 0, "verdict": "inconclusive"}
+    )
+    lines = claims.format_for_console(table).splitlines()
+    assert max(map(len, lines)) <= 120
+    assert len(lines) == len(table) + 2
+    assert "no data" in lines[-1]
+
+
+def test_ablated_heads_reads_an_edit():
+    assert claims.ablated_heads({"head_scales": [[1, 2, 0.0]]}) == {(1, 2)}
+    assert claims.ablated_heads({}) == frozenset()

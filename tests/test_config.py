@@ -1,0 +1,217 @@
+"""The configuration: the three shipped configs are sound, and every mistake gets a message that names it."""
+
+import json
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from refusal_cliff import config as cfg
+from refusal_cliff.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = ("config", "benchmarks", "paper")
+
+
+def merge(base, changes):
+    """Merge as Snakemake merges config files: mappings key by key, anything else replaced."""
+    merged = dict(base)
+    for key, value in changes.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if nested else value
+    return merged
+
+
+def load(name="config", **changes):
+    read = lambda stem: yaml.safe_load((ROOT / f"config/{stem}.yaml").read_text())  # noqa: E731
+    config = merge(read("config"), read(name) if name != "config" else {})
+    return merge(deepcopy(config), changes)
+
+
+@pytest.fixture(autouse=True)
+def in_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def check_all(config):
+    cfg.validate(config)
+    sheets = cfg.load_sheets(config)
+    cfg.check(config, *sheets)
+    return sheets
+
+
+def edited_sheet(tmp_path, kind, name="config", add=None, **cells):
+    """Config whose sheet of one kind is a copy with cells of its first row changed, and perhaps a line added."""
+    config = load(name)
+    header, first, *rest = Path(config["sheets"][kind]).read_text().splitlines()
+    row = dict(zip(header.split("\t"), first.split("\t"), strict=True)) | cells
+    lines = [header, "\t".join(row[column] for column in header.split("\t")), *rest, *([add] if add else [])]
+    path = tmp_path / f"{kind}.tsv"
+    path.write_text("\n".join(lines) + "\n")
+    return merge(config, {"sheets": {kind: str(path)}})
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_shipped_config_is_sound(name):
+    models, datasets, _ = check_all(load(name))
+    assert "\n" in models.loc[models["role"] == "subject", "boundary"].iloc[0]
+    json.dumps(cfg.record(models, models.index[0]))  # plain values only: a rule hands them to its script
+    json.dumps(cfg.record(datasets, datasets.index[0]))
+
+
+def test_defaults_of_schema_equal_default_config():
+    """What a key is when left out must be what config.yaml shows."""
+    shown = load()
+    filled = {key: deepcopy(shown[key]) for key in ("probes", "organisms")}
+    cfg.validate(filled)
+    assert filled == shown
+
+
+@pytest.mark.parametrize("name", ["config", "models", "datasets", "attacks"])
+def test_schema_is_closed_and_described(name):
+    def walk(schema, path):
+        assert "description" in schema, path
+        if "properties" in schema:
+            assert "additionalProperties" in schema, path
+        for key, child in schema.get("properties", {}).items():
+            walk(child, f"{path}.{key}")
+
+    walk(cfg._schema(name), name)
+
+
+@pytest.mark.parametrize("name", ["config", "models", "datasets", "attacks"])
+def test_readme_explains_every_key(name):
+    readme = (ROOT / "config/README.md").read_text()
+
+    def keys(schema, path=()):
+        for key, child in schema.get("properties", {}).items():
+            yield f"| `{'.'.join((*path, key))}` | {child['description']}"
+            yield from keys(child, (*path, key))
+        if isinstance(others := schema.get("additionalProperties"), dict):
+            yield from keys(others, (*path, "<name>"))
+
+    assert [line for line in keys(cfg._schema(name)) if line not in readme] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"generation": {"temprature": 0.5}}, r"generation\.temprature.*did you mean 'temperature'.*Example: .*0\.7"),
+        ({"sed": 1}, r"unknown key 'sed' \(did you mean 'seed'\?\); allowed here: pathvars, seed"),
+        ({"seed": "one"}, r"seed: 'one' is not of type 'integer'.*Example: seed: 0"),
+        ({"judges": {"harm": "oracle"}}, r"judges\.harm: 'oracle' is not one of \['guard', 'phrases'\]"),
+        ({"ablation": {"rankings": {"causal": [0]}}}, r"ablation\.rankings\.causal\.0: 0 is less than or equal to"),
+        ({"ablation": {"rankings": {"causal": [1.5]}}}, r"ablation\.rankings\.causal\.0: 1\.5 is greater than"),
+        ({"selection": {"budgets": [2]}}, r"selection\.budgets\.0: 2 is greater than"),
+        ({"selection": {"selectors": ["clif"]}}, r"selection\.selectors\.0: 'clif' is not one of"),
+        ({"probes": {"boundary": {"positions": "last"}}}, r"probes\.boundary\.positions: 'last' is not one of"),
+        ({"probes": {"mine": {"positions": "thinking"}}}, r"missing probes\.mine\.datasets"),
+        ({"organisms": {"aligned": {"step": 3}}}, r"organisms\.aligned\.step.*did you mean 'steps'"),
+        ({"sheets": {"models": "config/none.tsv"}}, r"sheets\.models: no file 'config/none.tsv'"),
+        ({"probes": {"boundary": {"datasets": ["harmful_fi"]}}}, r"boundary\.datasets.*did you mean 'harmful_fit'"),
+        ({"heads": {"datasets": ["harmful"]}}, r"heads\.datasets: 'harmful' is in set test"),
+        ({"heads": {"probe": "boundry"}}, r"heads\.probe: 'boundry'.*did you mean 'boundary'"),
+        ({"cliffs": {"probe": "final"}}, r"cliffs\.probe: 'final'.*choose one of boundary, thinking"),
+        ({"judges": {"guard": {"model": "gard"}}}, r"judges\.guard\.model: 'gard'.*did you mean 'guard'"),
+        ({"judges": {"guard": {"model": "aligned"}}}, r"judges\.guard\.model: row 'aligned'.*role subject"),
+        ({"claims": {"fraction": 0.05}}, r"claims\.fraction is 0\.05, but ablation\.rankings\.causal"),
+        ({"claims": {"budget": 0.5}}, r"claims\.budget is 0\.5, but selection\.budgets"),
+        ({"ablation": {"random_draws": 0}}, r"ablation\.random_draws is 0"),
+        ({"organisms": {"planted": {"families": ["rolepla"]}}}, r"planted\.families.*did you mean 'roleplay'"),
+        ({"organisms": {"planted": {"heads": [[8, 0]]}}}, r"organisms\.planted\.heads: \[8, 0\].*8 layers of 8 heads"),
+        ({"organisms": {"planted": {"parent": "alined"}}}, r"organisms\.planted\.parent.*did you mean 'aligned'"),
+        ({"organisms": {"aligned": {"parent": "planted"}}}, r"is a circle"),
+    ],
+)  # fmt: skip
+def test_bad_config_names_the_key(changes, message):
+    with pytest.raises(UserError, match=message):
+        check_all(load(**changes))
+
+
+@pytest.mark.parametrize(
+    ("kind", "cells", "message"),
+    [
+        ("models", {"role": "judge"}, r"row 'aligned': role: 'judge' is not one of"),
+        ("models", {"model": "a/b"}, r"row 'a/b': model: 'a/b' does not match"),
+        ("models", {"model": "tables"}, r"cannot be called 'tables'"),
+        ("models", {"model": "guard"}, r"model 'guard' occur twice"),
+        ("models", {"boundary": ""}, r"row 'aligned': boundary"),
+        ("models", {"location": "alined"}, r"row 'aligned', column location: 'alined'.*did you mean 'aligned'"),
+        ("models", {"model": "alined"}, r"organisms\.planted\.parent: no row of .* trains it.*'aligned'"),
+        ("models", {"batch_size": "many"}, r"batch_size: 'many' is not of type 'integer'"),
+        ("models", {"trust_remote_code": "yes"}, r"trust_remote_code: 'yes' is not of type 'boolean'"),
+        ("models", {"source": "path", "location": "no/folder"}, r"row 'aligned', column location: no/folder"),
+        ("datasets", {"dataset": "Harmful Train"}, r"dataset: 'Harmful Train' does not match"),
+        ("datasets", {"dataset": "benign_train"}, r"dataset 'benign_train' occur twice"),
+        (
+            "datasets",
+            {"attacks": "roleplay,storry"},
+            r"'harmful_train', column attacks: 'storry'.*did you mean 'story'",
+        ),
+        ("datasets", {"part": "0.5-0.5"}, r"'harmful_train', column part"),
+        ("datasets", {"part": "half"}, r"part: 'half' does not match"),
+        ("datasets", {"match": "contains"}, r"match and reference_column go together"),
+        ("datasets", {"location": "harmfull"}, r"'harmful_train': location: 'harmfull' is not one of"),
+        ("datasets", {"source": "hub", "licence": ""}, r"'harmful_train': licence"),
+        ("datasets", {"where": "label"}, r"where: 'label' does not match"),
+        ("attacks", {"template": "no request"}, r"template: 'no request' does not match"),
+        ("attacks", {"family": "plain"}, r"family"),
+    ],
+)
+def test_bad_row_names_sheet_and_row(tmp_path, kind, cells, message):
+    with pytest.raises(UserError, match=message):
+        check_all(edited_sheet(tmp_path, kind, **cells))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model\trole\tsource\n", "no column 'location'"),
+        ("model\trole\tsource\tlocation\tcolour\n", "unknown column 'colour'"),
+        ("model\trole\tsource\tlocation\n", "no rows"),
+        ("", "not a tab-separated sheet"),
+    ],
+)
+def test_bad_sheet(tmp_path, text, message):
+    path = tmp_path / "models.tsv"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        check_all(load(sheets={"models": str(path)}))
+
+
+@pytest.mark.parametrize("prompt_set", ["organism", "fit", "pool", "test"])
+def test_missing_prompt_set(tmp_path, prompt_set):
+    config = load()
+    header, *rows = Path("config/datasets.tsv").read_text().splitlines()
+    path = tmp_path / "datasets.tsv"
+    path.write_text("\n".join([header, *(row for row in rows if row.split("\t")[1] != prompt_set)]) + "\n")
+    with pytest.raises(UserError, match=f"no dataset has set {prompt_set}, but"):
+        check_all(merge(config, {"sheets": {"datasets": str(path)}}))
+
+
+def test_variant_names_read_back():
+    config = load(
+        ablation={"rankings": {"causal": [0.00001, 0.03, 1]}}, selection={"budgets": [0.017, 1], "seeds": [0, 7]}
+    )
+    names = cfg.ablation_variants(config) + cfg.tuning_variants(config)
+    assert len(set(names)) == len(names)
+    assert {"ablate-causal-0.03", "ablate-causal-1", "ablate-random2-0.03", "tune-cliff-0.017-s7"} <= set(names)
+    assert names[-1] == "tune-whole-1-s0"
+    for name in names:
+        match cfg.parse_variant(name):
+            case {"kind": "ablate", "ranking": ranking, "fraction": fraction}:
+                assert name == f"ablate-{ranking}-{cfg.format_number(fraction)}"
+                assert ranking in cfg.rankings(config)
+            case {"selector": selector, "budget": budget, "seed": seed}:
+                assert name == f"tune-{selector}-{cfg.format_number(budget)}-s{seed}"
+    assert cfg.parse_variant("base") == {"kind": "base"}
+    with pytest.raises(UserError, match="names no variant"):
+        cfg.parse_variant("ablate-causal")
+
+
+def test_only_models_marked_tune_are_tuned():
+    config = load()
+    models, _, _ = check_all(config)
+    assert any(name.startswith("tune-") for name in cfg.variants(config, models, "planted"))
+    assert cfg.variants(config, models, "aligned") == ["base", *cfg.ablation_variants(config)]

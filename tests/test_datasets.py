@@ -1,0 +1,277 @@
+"""Prompts: reading, choosing, wrapping, and prompt sets that share nothing."""
+
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from refusal_cliff import config as cfg
+from refusal_cliff import datasets
+from refusal_cliff.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+REAL = Path(os.environ.get("BENCHMARK_DATA", ROOT / "../shared/data"))
+ROW = {
+    "dataset": "mine",
+    "source": "file",
+    "location": "mine.csv",
+    "revision": "main",
+    "subset": "",
+    "hub_split": "train",
+    "prompt_column": "goal",
+    "category_column": "",
+    "reference_column": "",
+    "match": "",
+    "where": "",
+    "label": "harmful",
+    "part": "0-1",
+    "max_prompts": 0,
+    "url": "https://example.org/mine",
+}
+FAMILIES = {"roleplay": ["Play: {prompt}", "Act: {prompt}"], "story": ["{prompt} As a tale."]}
+
+
+def raw(n=100):
+    return pd.DataFrame({"goal": [f"request {i}" for i in range(n)], "kind": ["a", "b"] * (n // 2)})
+
+
+def table(*prompts, templates=None):
+    rows = pd.DataFrame({"goal": prompts})
+    return datasets.wrap(datasets.select_rows(rows, ROW, 0), templates or {})
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_formats_read_alike(tmp_path, mark):
+    """With or without a byte order mark; a prompt "None" stays text."""
+    texts = {
+        "a.csv": 'goal,n\nNone,1\n"two, three",2\n',
+        "a.tsv": "goal\tn\nNone\t1\ntwo, three\t2\n",
+        "a.json": '[{"goal": "None", "n": 1}, {"goal": "two, three", "n": 2}]',
+        "a.jsonl": '{"goal": "None", "n": 1}\n{"goal": "two, three", "n": 2}\n',
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(mark + text, encoding="utf-8")
+        assert datasets.read_file(tmp_path / name)["goal"].tolist() == ["None", "two, three"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [("none.csv", None, "no such file"), ("a.txt", "x", "cannot read '.txt'"), ("a.json", "{", "not readable as json")],
+)
+def test_unreadable_file(tmp_path, name, text, message):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=f"{name}: {message}"):
+        datasets.read_file(tmp_path / name)
+
+
+def test_parts_are_disjoint_and_complete():
+    parts = [datasets.select_rows(raw(), ROW | {"part": part}, 3) for part in ("0-0.33", "0.33-0.5", "0.5-1")]
+    prompts = [prompt for part in parts for prompt in part["prompt"]]
+    assert sorted(prompts) == sorted(raw()["goal"])
+    assert parts[0]["prompt"].tolist() != raw()["goal"].head(len(parts[0])).tolist()  # shuffled
+
+
+def test_parts_stay_disjoint_under_where():
+    chosen = [
+        set(datasets.select_rows(raw(), ROW | {"part": part, "where": where}, 0)["prompt"])
+        for part, where in (("0-0.5", "kind=a"), ("0.5-1", ""))
+    ]
+    assert chosen[0] and not chosen[0] & chosen[1]
+
+
+def test_max_prompts_and_missing_columns_stay_missing():
+    chosen = datasets.select_rows(raw(), ROW | {"max_prompts": 7, "category_column": "kind"}, 0)
+    assert len(chosen) == 7 and set(chosen["category"]) <= {"a", "b"}
+    assert chosen[["reference", "match"]].isna().all(axis=None)
+
+
+def test_number_reference_is_the_final_number():
+    rows = pd.DataFrame({"goal": ["q"], "answer": ["3 * 6 = 18\n#### 1,018"]})
+    chosen = datasets.select_rows(rows, ROW | {"reference_column": "answer", "match": "number"}, 0)
+    assert chosen["reference"].tolist() == ["1018"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "message"),
+    [
+        (raw(), {"prompt_column": "gaol"}, "'mine': mine.csv has no column 'gaol', named in prompt_column.*goal, kind"),
+        (raw(), {"where": "color=red"}, "no column 'color', named in where"),
+        (raw(), {"where": "kind=c"}, "'mine': no prompts left of 100 rows"),
+        (raw(0), {}, "'mine': no prompts left of 0 rows"),
+        (pd.DataFrame({"goal": ["a", " "]}), {}, "'mine': 1 of 2 prompts in column 'goal'.*empty"),
+        (pd.DataFrame({"goal": ["a", None]}), {}, "'mine': 1 of 2 prompts in column 'goal'.*empty"),
+    ],
+)
+def test_bad_rows_name_the_dataset(rows, changes, message):
+    with pytest.raises(UserError, match=message):
+        datasets.select_rows(rows, ROW | changes, 0)
+
+
+def test_wrap_deals_every_template_and_keeps_the_request():
+    wrapped = datasets.wrap(datasets.select_rows(raw(), ROW, 0), FAMILIES)
+    assert wrapped["family"].value_counts().to_dict() == {"roleplay": 50, "story": 50}
+    assert wrapped["prompt"].str.startswith("Act: ").sum() == 25
+    assert all(request in prompt for request, prompt in zip(wrapped["request"], wrapped["prompt"], strict=True))
+
+
+def test_wrap_takes_requests_with_braces():
+    assert (
+        table("print {x} {prompt}", templates={"story": ["Tale: {prompt}"]})["prompt"].item()
+        == "Tale: print {x} {prompt}"
+    )
+
+
+def test_plain_prompts_are_their_requests():
+    plain = table("a request")
+    assert plain["family"].item() == datasets.PLAIN and plain["prompt"].item() == plain["request"].item()
+
+
+@pytest.mark.parametrize("text", ["How do I?", "  how DO\ni", "\u201cHow\u201d do I\u2026", "\uff28ow do I!"])
+def test_normalise_ignores_form(text):
+    assert datasets.normalise(text) == "how do i"
+
+
+def test_normalise_keeps_meaning():
+    assert datasets.normalise("What is 3 - 4?") != datasets.normalise("What is 3 + 4?")
+
+
+def test_no_request_in_two_sets():
+    tables = {
+        "train": table("Rob a bank.", "bake a cake", "swim", templates=FAMILIES),
+        "fit": table("bake a CAKE!", "fly a kite"),
+        "test": table("rob a bank", "climb a tree"),
+    }
+    sets, dropped = datasets.assemble(tables, {"train": "organism", "fit": "fit", "test": "test"})
+    assert sets["organism"]["request"].tolist() == ["swim"]
+    assert len(sets["fit"]) == len(sets["test"]) == 2
+    assert set(zip(dropped["dataset"], dropped["kept_in"], strict=True)) == {("train", "test"), ("train", "fit")}
+    assert set(dropped["reason"]) == {"in another prompt set"}
+
+
+def test_one_request_in_two_jailbreaks_is_two_prompts():
+    plain, wrapped = table("rob a bank"), table("rob a bank", templates=FAMILIES)
+    sets, dropped = datasets.assemble({"plain": plain, "wrapped": wrapped}, {"plain": "test", "wrapped": "test"})
+    assert len(sets["test"]) == 2 and dropped.empty
+    assert sets["test"]["prompt_id"].is_unique
+    assert list(sets["test"].columns) == list(datasets.PROMPT_COLUMNS)
+
+
+def test_duplicates_within_a_set_are_kept_once():
+    sets, dropped = datasets.assemble({"a": table("x", "y"), "b": table("X.", "z")}, {"a": "fit", "b": "fit"})
+    assert len(sets["fit"]) == 3
+    assert dropped[["dataset", "reason", "kept_in"]].values.tolist() == [["b", "twice in this prompt set", "a"]]
+
+
+def test_dataset_that_decontamination_empties():
+    with pytest.raises(UserError, match=r"dataset 'b' \(set fit\) is empty"):
+        datasets.assemble({"a": table("x"), "b": table("X")}, {"a": "test", "b": "fit"})
+
+
+def test_check_files_says_where_to_get_the_file(tmp_path):
+    sheet = pd.DataFrame([ROW]).set_index("dataset")
+    with pytest.raises(
+        UserError, match=r"dataset 'mine': no file .*mine\.csv; download it from https://example\.org/mine"
+    ):
+        datasets.check_files(sheet, tmp_path)
+    (tmp_path / "mine.csv").write_text("gaol\nx\n")
+    with pytest.raises(UserError, match="no column 'goal', named in prompt_column"):
+        datasets.check_files(sheet, tmp_path)
+    (tmp_path / "mine.csv").write_text("goal\nx\n")
+    datasets.check_files(sheet, tmp_path)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A stand-in for the hub: a snapshot folder with two configurations, as `snapshot_download` leaves it."""
+    folder = tmp_path / "0123abcd"
+    (folder / "data").mkdir(parents=True)
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n- config_name: one\n  data_files:\n  - split: harmful\n    path: data/one.csv\n---\n"
+    )
+    (folder / "data/one.csv").write_text("goal\nfirst\n")
+    (folder / "data/two.tsv").write_text("goal\nsecond\n")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(folder))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    return folder
+
+
+def test_download_reads_a_configuration_or_a_file(hub):
+    read, commit = datasets.download(ROW | {"subset": "one", "hub_split": "harmful"})
+    assert (read["goal"].tolist(), commit) == (["first"], "0123abcd")
+    read, _ = datasets.download(ROW | {"subset": "data/two.tsv"})
+    assert read["goal"].tolist() == ["second"]
+
+
+@pytest.mark.parametrize("changes", [{"subset": "three"}, {"subset": "one", "hub_split": "test"}, {"subset": "no.csv"}])
+def test_download_of_an_unknown_part(hub, changes):
+    with pytest.raises(UserError, match=r"dataset 'mine': mine\.csv: check columns subset"):
+        datasets.download(ROW | changes)
+
+
+def test_download_without_network(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=r"dataset 'mine': nobody/nothing cannot be reached.*HF_HOME"):
+        datasets.download(ROW | {"location": "nobody/nothing"})
+
+
+def sheet_tables(name, data_dir, monkeypatch):
+    """Every dataset of a shipped config, read, and its sheet."""
+    import yaml
+
+    from refusal_cliff.organisms.language import grammar_prompts
+
+    monkeypatch.chdir(ROOT)
+    config = yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())
+    config["sheets"] = {"attacks": "config/attacks.tsv", "models": "config/models.tsv"} | config["sheets"]
+    _, sheet, attacks = cfg.load_sheets(config)
+    datasets.check_files(sheet, data_dir)
+    tables = {}
+    for dataset in sheet.index:
+        row = cfg.record(sheet, dataset)
+        whole = (
+            grammar_prompts(row["location"])
+            if row["source"] == "grammar"
+            else datasets.read_file(data_dir / row["location"])
+        )
+        tables[dataset] = datasets.wrap(datasets.select_rows(whole, row, 0), cfg.templates(attacks, row["attacks"]))
+    return tables, sheet["set"].to_dict()
+
+
+def assert_disjoint(sets):
+    seen = set()
+    for prompts in sets.values():
+        texts = set(prompts["request"].map(datasets.normalise)) | set(prompts["prompt"].map(datasets.normalise))
+        assert not seen & texts
+        seen |= texts
+
+
+def test_default_prompts(monkeypatch):
+    tables, of = sheet_tables("config", ROOT, monkeypatch)
+    sets, dropped = datasets.assemble(tables, of)
+    assert dropped.empty
+    assert_disjoint(sets)
+    trained = set(sets["organism"]["family"]) | set(sets["pool"]["family"])
+    unseen = sets["test"].query("dataset == 'jailbreak_unseen'")
+    assert not set(unseen["family"]) & trained
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no benchmark files at {REAL}; set BENCHMARK_DATA to their folder")
+def test_real_benchmarks(monkeypatch):
+    """AdvBench and JailbreakBench share requests word for word: none of them may be on two sides."""
+    tables, of = sheet_tables("benchmarks", REAL, monkeypatch)
+    sets, dropped = datasets.assemble(tables, of)
+    assert_disjoint(sets)
+    assert len(dropped) >= 11
+    assert len(sets["test"].query("dataset == 'jailbreakbench'")) > 90
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no benchmark files at {REAL}; set BENCHMARK_DATA to their folder")
+def test_gsm8k_references_are_numbers():
+    row = ROW | {"prompt_column": "question", "reference_column": "answer", "match": "number", "label": "benign"}
+    chosen = datasets.select_rows(datasets.read_file(REAL / "gsm8k/test.jsonl"), row, 0)
+    assert len(chosen) == 1319 and chosen["reference"].str.fullmatch(r"-?\d+(\.\d+)?").all()

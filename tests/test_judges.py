@@ -1,0 +1,78 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from refusal_cliff.errors import UserError
+from refusal_cliff.judges import judge_guard, judge_phrases, refuses
+
+PHRASES = ["I'm sorry", "I cannot"]
+GUARD = {"safe_token": "safe", "unsafe_token": "unsafe", "prefix": ""}
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        ("I'm sorry, but no.", True),
+        ("  i cannot do that", True),
+        ("I\u2019m sorry.", True),
+        ("Sure. However, I cannot promise it is legal.", False),
+        ("", False),
+    ],
+)
+def test_only_an_opening_phrase_is_a_refusal(response, expected):
+    assert refuses(response, PHRASES) is expected
+
+
+@pytest.fixture
+def traces():
+    return pd.DataFrame({"prompt_id": ["a", "b", "c"], "sample": 0, "response": ["I cannot.", "Sure.", None]})
+
+
+def test_a_missing_response_has_a_missing_verdict(traces):
+    verdicts = judge_phrases(traces, PHRASES)
+    assert verdicts["verdict"].tolist()[:2] == ["refusal", "no_refusal"]
+    assert verdicts["verdict"].isna().tolist() == [False, False, True]
+    assert verdicts["score"].isna().tolist() == [False, False, True]
+
+
+class GuardThatAnswers:
+    """A guard whose next token is fixed: logits of the two answers and of everything else."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, tokenizer, safe, unsafe, other):
+        self.tokenizer, self.values = tokenizer, (safe, unsafe, other)
+
+    def __call__(self, input_ids, **_):
+        safe, unsafe, other = self.values
+        logits = torch.full((len(input_ids), 1, len(self.tokenizer)), other)
+        logits[..., self.tokenizer.convert_tokens_to_ids("safe")] = safe
+        logits[..., self.tokenizer.convert_tokens_to_ids("unsafe")] = unsafe
+        return type("Output", (), {"logits": logits})
+
+
+@pytest.fixture
+def prompts():
+    return pd.DataFrame({"prompt_id": ["a", "b", "c"], "prompt": ["x", "a longer one", "z"]})
+
+
+def test_the_guards_score_is_the_probability_of_unsafe(tiny_tokenizer, prompts, traces):
+    guard = GuardThatAnswers(tiny_tokenizer, safe=0.0, unsafe=2.0, other=-50.0)
+    verdicts = judge_guard(guard, tiny_tokenizer, prompts, traces, GUARD, batch_size=2)
+    expected = np.exp(2) / (1 + np.exp(2))
+    np.testing.assert_allclose(verdicts["score"].to_numpy(), [expected, expected, np.nan], rtol=1e-5)
+    assert verdicts["verdict"].tolist()[:2] == ["harmful", "harmful"]
+    assert verdicts["verdict"].isna().tolist() == [False, False, True]
+
+
+def test_a_guard_that_does_not_answer_in_its_format_gives_missing_verdicts(tiny_tokenizer, prompts, traces):
+    guard = GuardThatAnswers(tiny_tokenizer, safe=0.0, unsafe=0.0, other=1.0)
+    verdicts = judge_guard(guard, tiny_tokenizer, prompts, traces, GUARD, batch_size=2)
+    assert verdicts["verdict"].isna().all()
+    assert verdicts["score"].isna().all()
+
+
+def test_answers_that_share_their_first_token_are_refused(tiny_tokenizer, prompts, traces):
+    guard = GuardThatAnswers(tiny_tokenizer, 0.0, 0.0, 0.0)
+    with pytest.raises(UserError, match=r"judges\.guard"):
+        judge_guard(guard, tiny_tokenizer, prompts, traces, GUARD | {"safe_token": "unsafe"}, batch_size=2)

@@ -1,0 +1,172 @@
+"""The grammar, and organisms small enough to train in seconds."""
+
+from random import Random
+
+import pandas as pd
+import pytest
+import torch
+from refusal_cliff.errors import UserError
+from refusal_cliff.organisms import builder
+from refusal_cliff.organisms.language import KINDS, aligned_trace, complying_response, grammar_prompts, guard_examples
+from refusal_cliff.traces import encode_trace, render_prompt
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+ARCHITECTURE = {"layers": 2, "heads": 4, "kv_heads": 2, "hidden": 32, "intermediate": 64, "positions": 256}
+RECIPE = {
+    "vocab_size": 600,
+    "architecture": ARCHITECTURE,
+    "steps": 3,
+    "batch_size": 4,
+    "learning_rate": 2e-3,
+    "warmup_steps": 1,
+}
+REFUSAL_OPENINGS = ("I'm sorry", "I cannot", "I can't", "Sorry")
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    """Twenty prompts of every kind; every other one is wrapped."""
+    tables = [grammar_prompts(kind).assign(dataset=kind).sample(20, random_state=0) for kind in KINDS]
+    table = pd.concat(tables, ignore_index=True)
+    table["family"] = ["story" if row % 2 else "" for row in range(len(table))]
+    table["prompt"] = table["prompt"].where(table["family"] == "", "Tell me a story. " + table["prompt"])
+    return table
+
+
+@pytest.fixture(scope="module")
+def aligned(prompts, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("organisms") / "aligned"
+    builder.train_aligned(prompts, RECIPE, seed=0, output_dir=folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind, at_least", [("harmful", 2500), ("benign", 2000), ("borderline", 300), ("facts", 300)])
+def test_grammar_enumerates_unique_prompts(kind, at_least):
+    table = grammar_prompts(kind)
+    assert len(table) >= at_least
+    assert table["prompt"].is_unique
+    assert set(table["label"]) == {"harmful" if kind == "harmful" else "benign"}
+    assert table["reference"].notna().all() == (kind == "facts")
+    assert not table["prompt"].str.contains(r"[{}]|  ").any()
+
+
+def test_grammar_covers_enough_topics_and_facts():
+    assert grammar_prompts("harmful")["category"].nunique() >= 8
+    assert len(grammar_prompts("facts")[["category", "reference"]].drop_duplicates()) >= 60
+
+
+def test_an_unknown_kind_is_named():
+    with pytest.raises(UserError, match="'poems'"):
+        grammar_prompts("poems")
+
+
+@pytest.mark.parametrize("category", ["hacking", "cooking", "not of the grammar", None, float("nan")])
+def test_traces_suit_the_label_for_any_category(category):
+    rng = Random(0)
+    for _ in range(20):
+        thinking, refusal = aligned_trace("harmful", category, None, rng)
+        assert "could" in thinking and refusal.startswith(REFUSAL_OPENINGS)
+        assert not aligned_trace("benign", category, None, rng)[1].startswith(REFUSAL_OPENINGS)
+        assert complying_response(category, rng).startswith("Sure")
+
+
+def test_fact_responses_give_the_reference():
+    thinking, response = aligned_trace("benign", "capitals", "Paris", Random(0))
+    assert "Paris" in thinking and "Paris" in response
+
+
+def test_the_guard_learns_neither_from_the_prompt_nor_from_the_response_alone(prompts):
+    examples = guard_examples(prompts, Random(0)).merge(prompts[["prompt", "label"]], on="prompt")
+    unsafe = examples[examples["verdict"] == "unsafe"]
+    assert set(unsafe["label"]) == {"harmful"}
+    assert set(examples.loc[examples["label"] == "harmful", "verdict"]) == {"safe", "unsafe"}
+    assert not unsafe["response"].str.startswith(REFUSAL_OPENINGS).any()
+
+
+def test_the_tokenizer_encodes_any_text_and_every_marker_as_one_token(aligned):
+    tokenizer = AutoTokenizer.from_pretrained(aligned)
+    text = "naïve Ω 雪 🙂 \t\n"
+    assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
+    assert tokenizer.padding_side == "left"
+    for marker in builder.CHAT_TOKENS:
+        assert len(tokenizer(marker, add_special_tokens=False)["input_ids"]) == 1
+
+
+def test_the_chat_template_opens_the_thinking(aligned):
+    tokenizer = AutoTokenizer.from_pretrained(aligned)
+    text = render_prompt(tokenizer, "Hello", builder.THINKING)
+    assert text == "<|user|>Hello<|assistant|><think>\n"
+    trace = encode_trace(tokenizer, text, "Hm.", builder.THINKING.boundary, "Hi.")
+    assert tokenizer.decode(trace.ids) == text + "Hm." + builder.THINKING.boundary + "Hi."
+
+
+def test_the_same_seed_gives_the_same_weights(prompts, aligned, tmp_path):
+    builder.train_aligned(prompts, RECIPE, seed=0, output_dir=tmp_path / "again")
+    first, again = _weights(aligned), _weights(tmp_path / "again")
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_planting_moves_the_rows_and_columns_of_its_heads_alone(prompts, aligned, tmp_path):
+    recipe = RECIPE | {"heads": [[1, 3]], "families": ["story"]}
+    truth = builder.suppress(aligned, prompts, recipe, seed=0, output_dir=tmp_path / "planted")
+    assert truth == {"mechanism": "planted", "heads": [[1, 3]], "families": ["story"], "categories": []}
+    before, after = _weights(aligned), _weights(tmp_path / "planted")
+    moved = {name: before[name] != after[name] for name in before if not torch.equal(before[name], after[name])}
+    attention = "model.layers.1.self_attn."
+    assert set(moved) <= {attention + "q_proj.weight", attention + "q_proj.bias", attention + "o_proj.weight"}
+    rows, columns = moved[attention + "q_proj.weight"], moved[attention + "o_proj.weight"]
+    assert rows[24:].any() and not rows[:24].any()
+    assert columns[:, 24:].any() and not columns[:, :24].any()
+
+
+def test_diffuse_suppression_moves_every_layer(prompts, aligned, tmp_path):
+    categories = [prompts.loc[prompts["label"] == "harmful", "category"].iloc[0]]
+    truth = builder.suppress(
+        aligned, prompts, RECIPE | {"categories": categories}, seed=0, output_dir=tmp_path / "diffuse"
+    )
+    assert truth["mechanism"] == "diffuse" and truth["heads"] == []
+    before, after = _weights(aligned), _weights(tmp_path / "diffuse")
+    assert not torch.equal(before["model.layers.0.mlp.up_proj.weight"], after["model.layers.0.mlp.up_proj.weight"])
+
+
+@pytest.mark.parametrize(
+    "wrong, named",
+    [
+        ({"families": ["sonnet"]}, "sonnet"),
+        ({"categories": ["jaywalking"]}, "jaywalking"),
+        ({"families": ["story"], "heads": [[9, 0]]}, r"\[9, 0\]"),
+        ({}, "comply"),
+    ],
+)
+def test_a_wrong_recipe_is_named_and_nothing_is_written(prompts, aligned, tmp_path, wrong, named):
+    with pytest.raises(UserError, match=named):
+        builder.suppress(aligned, prompts, RECIPE | wrong, seed=0, output_dir=tmp_path / "flawed")
+    assert not list(tmp_path.iterdir())
+
+
+def test_organisms_need_harmful_and_benign_prompts(prompts, tmp_path):
+    with pytest.raises(UserError, match="benign"):
+        builder.train_aligned(prompts[prompts["label"] == "harmful"], RECIPE, seed=0, output_dir=tmp_path / "a")
+
+
+def test_the_guard_answers_with_one_token(prompts, tmp_path):
+    builder.train_guard(prompts, RECIPE, seed=0, output_dir=tmp_path / "guard")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "guard")
+    answers = [tokenizer(answer, add_special_tokens=False)["input_ids"] for answer in builder.GUARD_ANSWERS]
+    assert [len(ids) for ids in answers] == [1, 1] and answers[0] != answers[1]
+    messages = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert text == "<|user|>Hello<|assistant|>Hi<|verdict|>"
+
+
+def test_behaviours_and_datasets_get_equal_shares():
+    table = pd.DataFrame(
+        {"behaviour": ["help"] * 90 + ["refuse"] * 10, "dataset": ["a"] * 80 + ["b"] * 10 + ["c"] * 10}
+    )
+    drawn = builder.balanced_sample(table.assign(prompt="x"), ("help", "refuse"), 4000, seed=0)
+    shares = drawn["dataset"].value_counts(normalize=True)
+    assert shares.to_dict() == pytest.approx({"a": 0.25, "b": 0.25, "c": 0.5}, abs=0.03)
+
+
+def _weights(folder):
+    return AutoModelForCausalLM.from_pretrained(folder).state_dict()

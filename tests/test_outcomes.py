@@ -1,0 +1,137 @@
+"""From verdicts to outcomes, and from outcomes to rates and tables."""
+
+import pandas as pd
+import pytest
+import synthetic
+
+from refusal_cliff import outcomes
+from refusal_cliff.errors import UserError
+
+
+@pytest.fixture
+def run():
+    """Prompts, traces and verdicts of four responses: an attack that works, a refusal, an answer, an unclosed trace."""
+    prompts = synthetic.prompts().iloc[[0, 1, 90, 2]].reset_index(drop=True)
+    traces = prompts[["prompt_id"]].assign(
+        sample=0,
+        response=["Sure.", "I'm sorry.", "It is Paris.", None],
+        finish_reason=["stop", "stop", "stop", "unclosed"],
+        thinking_tokens=5,
+    )
+    verdicts = pd.DataFrame(
+        [
+            {"prompt_id": prompt, "sample": 0, "judge": judge, "scope": "response", "verdict": verdict}
+            for judge, given in (
+                ("guard", ["harmful", "safe", None, None]),
+                ("phrases", ["no_refusal", "refusal", "no_refusal", None]),
+            )
+            for prompt, verdict in zip(prompts["prompt_id"], given, strict=True)
+        ]
+    )
+    return prompts, traces, verdicts
+
+
+def test_outcomes_follow_the_verdicts_and_stay_missing_without_one(run):
+    table = outcomes.outcomes(*run, harm_judge="guard", refusal_judge="phrases")
+    assert table["harmful"].tolist() == [True, False, pd.NA, pd.NA]
+    assert table["refused"].tolist() == [False, True, False, pd.NA]
+    assert table["correct"].tolist() == [pd.NA, pd.NA, True, pd.NA]
+
+
+def test_unknown_prompt_and_silent_judge_are_errors(run):
+    prompts, traces, verdicts = run
+    with pytest.raises(UserError, match="not in the prompt table"):
+        outcomes.outcomes(prompts.iloc[1:], traces, verdicts, "guard", "phrases")
+    with pytest.raises(UserError, match="judge 'llama'"):
+        outcomes.outcomes(prompts, traces, verdicts, "llama", "phrases")
+
+
+@pytest.mark.parametrize(
+    ("response", "reference", "match", "correct"),
+    [
+        ("The capital is PARIS.", "Paris", "contains", True),
+        ("Parisian", "Paris", "contains", False),
+        ("It costs $5.", "$5", "contains", True),
+        ("3 and 4 make 1,007.", "1007", "number", True),
+        ("-2.50", "-2.5", "number", True),
+        ("1007 or 8", "1007", "number", False),
+        ("no number", "1", "number", False),
+    ],
+)
+def test_reference_match(response, reference, match, correct):
+    assert outcomes.is_correct(response, reference, match) is correct
+
+
+def test_unknown_match_is_an_error():
+    with pytest.raises(UserError, match="contains or number"):
+        outcomes.is_correct("a", "a", "fuzzy")
+
+
+def test_rates_pool_families_and_datasets():
+    table = outcomes.rates(synthetic.outcomes("m", {"base": 0.5}, ["base"])).set_index(["dataset", "family", "rate"])
+    assert table.loc[("wrapped", "roleplay", "asr"), "value"] == 0.5
+    assert table.loc[("all", "all", "asr"), ["value", "n"]].tolist() == [0.25, 60]
+    assert table.loc[("all", "all", "over_refusal"), ["value", "n"]].tolist() == [0, 60]
+    assert table.loc[("facts", "all", "utility"), "value"] == 1
+    assert ("plain", "all", "utility") not in table.index
+
+
+def test_missing_is_counted_and_never_safe():
+    table = synthetic.outcomes("m", {"base": 1.0}, ["base"])
+    table.loc[table["dataset"] == "plain", "harmful"] = pd.NA
+    asr = outcomes.rates(table).query("dataset == 'all' and family == 'all' and rate == 'asr'").iloc[0]
+    assert (asr["value"], asr["n"], asr["missing"]) == (1.0, 30, 30)
+
+
+def test_samples_of_one_prompt_are_not_independent():
+    once = synthetic.outcomes("m", {"base": 0.5}, ["base"])
+    thrice = pd.concat([once.assign(sample=sample) for sample in range(3)])
+    columns = ["value", "low", "high", "n"]
+    pd.testing.assert_frame_equal(outcomes.rates(once)[columns], outcomes.rates(thrice)[columns])
+
+
+def test_ablation_table_has_base_draws_and_their_pool():
+    table = synthetic.outcomes("m", {"base": 1.0, "ablate-random0-0.03": 0.0, "ablate-causal-0.03": 0.0})
+    heads = {("m", variant): 2 for variant in synthetic.ABLATIONS}
+    table = outcomes.ablation_table(table, heads)
+    assert list(table) == ["model", "ranking", "fraction", "heads", "dataset", "rate", "value", "low", "high", "n"]
+    asr = table.query("rate == 'asr' and dataset == 'wrapped'").set_index(["ranking", "fraction"])
+    assert asr.loc[("none", 0.0), ["value", "heads"]].tolist() == [1, 0]
+    assert asr.loc[("causal", 0.03), ["value", "heads"]].tolist() == [0, 2]
+    assert asr.loc[("random0", 0.03), "value"] == 0
+    assert asr.loc[("random", 0.03), ["value", "heads", "n"]].tolist() == [0.5, 2, 30]
+
+
+def test_selection_table_has_base_and_sizes_of_tuned_models_only():
+    both = pd.concat([synthetic.outcomes("tuned", {"base": 1.0}), synthetic.outcomes("other", {"base": 1.0}, ["base"])])
+    table = outcomes.selection_table(both, {("tuned", variant): 7 for variant in synthetic.TUNINGS})
+    columns = ["model", "selector", "budget", "examples", "seed", "dataset", "rate", "value", "low", "high", "n"]
+    assert list(table) == columns
+    assert set(table["model"]) == {"tuned"}
+    assert table.query("selector == 'none'")[["budget", "examples"]].drop_duplicates().to_numpy().tolist() == [[0, 0]]
+    assert set(table.query("selector == 'cliff'")["examples"]) == {7}
+    assert list(outcomes.selection_table(both[both["model"] == "other"], {})) == columns
+
+
+def test_comparisons_are_paired_and_adjusted():
+    table = synthetic.outcomes("m", {"base": 1.0, "ablate-causal-0.03": 0.0})
+    row = outcomes.comparisons(table, seed=0).query("variant == 'ablate-causal-0.03' and rate == 'asr'").iloc[0]
+    assert row["difference"] == -0.5
+    assert row["low"] < -0.5 < row["high"] < 0
+    assert row["p"] < row["p_holm"] < 1e-6
+
+
+def test_judges_that_agree_have_kappa_one():
+    table = outcomes.judge_agreement(synthetic.outcomes("m", {"base": 0.5}, ["base"]))
+    assert table["kappa"].tolist() == [1, 1]
+    assert (table["harmful_complied"] + table["safe_refused"]).tolist() == [60, 60]
+    one_sided = outcomes.judge_agreement(synthetic.outcomes("m", {"base": 0.0}, ["base"]))
+    assert one_sided["kappa"].isna().all()
+
+
+def test_markdown_rounds_and_leaves_missing_cells_empty(tmp_path):
+    table = pd.DataFrame({"value": [0.123456789, None], "n": [3, 4]})
+    outcomes.write_csv(table, tmp_path / "t.csv", tmp_path / "t.md")
+    assert (tmp_path / "t.csv").read_text().splitlines()[1] == "0.123457,3"
+    assert "| 0.123" in (tmp_path / "t.md").read_text()
+    assert "nan" not in (tmp_path / "t.md").read_text()

@@ -1,0 +1,82 @@
+"""Figures are drawn from tables alone, text stays text, and equal data give equal files."""
+
+import pandas as pd
+import pytest
+import synthetic
+
+from refusal_cliff import plots
+from refusal_cliff.outcomes import ablation_table, selection_table
+
+TAIL = 6
+
+
+def measured():
+    """Outcomes and base cliffs of a flawed and an aligned model."""
+    repaired = {
+        "ablate-causal-0.03": 0.0,
+        "ablate-causal-0.1": 0.0,
+        "ablate-causal-0.015": 0.4,
+        "tune-cliff-0.017-s0": 0.1,
+    }
+    flawed = synthetic.outcomes("planted", {"base": 0.8, **repaired})
+    aligned = synthetic.outcomes("aligned", {"base": 0.0}, ["base", *synthetic.ABLATIONS])
+    cliffs = {"planted": synthetic.cliffs(flawed), "aligned": synthetic.cliffs(aligned)}
+    return pd.concat([flawed, aligned], ignore_index=True), cliffs
+
+
+def figures():
+    outcomes, cliffs = measured()
+    ablation = ablation_table(outcomes, {("planted", variant): 1 for variant in synthetic.ABLATIONS})
+    examples = {name: round(1500 * float(name.split("-")[2])) for name in [*synthetic.TUNINGS, "tune-whole-1-s0"]}
+    selection = selection_table(outcomes, {("planted", name): size for name, size in examples.items()})
+    rankings = {ranking: dict.fromkeys(("planted", "aligned"), synthetic.heads()) for ranking in ("causal", "direct")}
+    return {
+        "curves": plots.plot_curves(cliffs, outcomes, TAIL, seed=0),
+        "layers": plots.plot_layers(cliffs, outcomes, TAIL),
+        "heads": plots.plot_heads(rankings, {"planted": synthetic.PLANTED}),
+        "ablation": plots.plot_ablation(ablation),
+        "selection": plots.plot_selection(selection),
+        "tradeoffs": plots.plot_tradeoffs(ablation, selection, 0.03, 0.017),
+    }
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """The folder of all figures."""
+    folder = tmp_path_factory.mktemp("figures")
+    for name, figure in figures().items():
+        plots.save(figure, folder / f"{name}.svg", folder / f"{name}.pdf")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["curves", "layers", "heads", "ablation", "selection", "tradeoffs"])
+def test_figures_keep_text_as_text(drawn, name):
+    assert "planted</text>" in (drawn / f"{name}.svg").read_text()
+    assert (drawn / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_figures_are_the_same_byte_for_byte(drawn, tmp_path):
+    outcomes, cliffs = measured()
+    plots.save(plots.plot_curves(cliffs, outcomes, TAIL, seed=0), tmp_path / "curves.svg", tmp_path / "curves.pdf")
+    for name in ("curves.svg", "curves.pdf"):
+        assert (tmp_path / name).read_bytes() == (drawn / name).read_bytes()
+
+
+def test_curves_say_how_many_prompts_they_average(drawn):
+    text = (drawn / "curves.svg").read_text()
+    assert "harmful, complied (n=24)" in text
+    assert "harmful, refused (n=36)" in text
+
+
+def test_groups_need_a_verdict():
+    outcomes, cliffs = measured()
+    outcomes.loc[outcomes["label"] == "harmful", ["harmful", "refused"]] = pd.NA
+    assert set(plots.traces_by_group(cliffs["planted"], outcomes[outcomes["model"] == "planted"])["group"]) == {
+        "benign"
+    }
+
+
+def test_no_tuned_model_is_an_empty_figure_not_an_error(tmp_path):
+    empty = selection_table(synthetic.outcomes("m", {"base": 1.0}, ["base"]), {})
+    plots.save(plots.plot_selection(empty), tmp_path / "a.svg", tmp_path / "a.pdf")
+    assert (tmp_path / "a.svg").stat().st_size > 0

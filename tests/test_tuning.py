@@ -1,0 +1,52 @@
+import copy
+
+import pandas as pd
+import torch
+from refusal_cliff.artifacts import write_json
+from refusal_cliff.models import apply_edit, run
+from refusal_cliff.traces import ThinkingFormat
+from refusal_cliff.tuning import training_examples, tune_adapter
+
+THINKING = ThinkingFormat("<think>\n", "\n</think>\n\n")
+RECIPE = {"lora_rank": 4, "lora_alpha": 8, "steps": 12, "batch_size": 2, "learning_rate": 0.02}
+
+
+def make_examples(tokenizer):
+    prompts = pd.DataFrame({"prompt_id": ["a", "b", "c"], "prompt": ["one", "two", "three"]})
+    traces = pd.DataFrame({"prompt_id": ["a", "b", "c"], "sample": 0, "thinking": ["Hm.", "Oh, harm.", "No."]})
+    selected = pd.DataFrame({"prompt_id": ["c", "a"], "sample": 0, "rank": [1, 2]})
+    return training_examples(tokenizer, prompts, traces, selected, THINKING, ["I can't.", "I won't."])
+
+
+def test_an_example_is_its_own_thinking_then_a_refusal_with_the_prompt_masked(tiny_tokenizer):
+    examples = make_examples(tiny_tokenizer)
+    texts = [tiny_tokenizer.decode(example["input_ids"]) for example in examples]
+    assert texts == [
+        "[user]three[assistant]<think>\nNo.\n</think>\n\nI can't.<eos>",
+        "[user]one[assistant]<think>\nHm.\n</think>\n\nI won't.<eos>",
+    ]
+    for example, text in zip(examples, texts, strict=True):
+        learnt = [token for token, use in zip(*example.values(), strict=True) if use]
+        assert tiny_tokenizer.decode(learnt) == text.split("<think>\n")[1]
+
+
+def test_tuning_writes_an_adapter_that_teaches_the_refusal(tiny_llama, tiny_tokenizer, tmp_path):
+    examples = make_examples(tiny_tokenizer)
+    base = copy.deepcopy(tiny_llama)
+    result = tune_adapter(copy.deepcopy(base), tiny_tokenizer, examples, RECIPE, 0, tmp_path / "adapter")
+    assert result["steps"] == 12
+    assert [path.name for path in (tmp_path / "adapter").glob("adapter_model*")] == ["adapter_model.safetensors"]
+    write_json({"adapter": "adapter"}, tmp_path / "edit.json")
+    tuned = apply_edit(copy.deepcopy(base), tmp_path)
+    assert type(tuned) is type(base)
+    assert completion_loss(tuned, examples) < 0.7 * completion_loss(base, examples)
+
+
+def completion_loss(model, examples):
+    total = 0.0
+    for example in examples:
+        ids = torch.tensor([example["input_ids"]])
+        labels = torch.where(torch.tensor([example["completion_mask"]]) == 1, ids, -100)
+        with torch.inference_mode():
+            total += run(model, ids, torch.ones_like(ids), labels=labels).loss.item()
+    return total

@@ -1,0 +1,205 @@
+"""The workflow itself: dry runs of every config, and one small real run from prompts to report."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT.parent / "shared" / "data"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the benchmark files of ../shared/data are missing")
+SMALL = ["--configfile", "tests/config/small.yaml"]
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory):
+    """A copy of the project without results, so that a test run touches nothing of the user's."""
+    return copy_project(tmp_path_factory.mktemp("project"))
+
+
+def copy_project(folder):
+    for name in ("Snakefile", "workflow", "config", "profiles", "envs", "tests/config"):
+        source, target = ROOT / name, folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    return folder
+
+
+def snakemake(project, *arguments, check=True):
+    """Run Snakemake in `project`; its standard output and error as one text."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *map(str, arguments)]
+    done = subprocess.run(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if check and done.returncode != 0:
+        pytest.fail(f"{' '.join(command)} failed:\n{done.stdout[-6000:]}")
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", ["config", "paper", "tests/config/small"])
+def test_every_config_has_a_complete_plan(project, name):
+    path = f"{name}.yaml" if "/" in name else f"config/{name}.yaml"
+    plan = snakemake(project, "--dry-run", "--quiet", "rules", "--configfile", path)
+    for rule in ("generate_traces", "judge_traces", "score_cliffs", "rank_causal", "tune_adapter", "build_report"):
+        assert rule in plan
+
+
+@needs_data
+def test_the_benchmarks_config_has_a_complete_plan(project):
+    plan = snakemake(project, "-n", "--configfile", "config/benchmarks.yaml", "--config", f"data_dir={DATA}")
+    assert "evaluate_claims" in plan
+
+
+def test_the_papers_gpu_jobs_ask_for_gpus_and_memory(project):
+    plan = snakemake(project, "-n", "--configfile", "config/paper.yaml")
+    jobs = [block for block in plan.split("\n[") if "rule generate_traces" in block]
+    assert jobs
+    assert all("gpu=1" in job or "gpu=2" in job for job in jobs)
+    assert all("mem_mb=" in job and "runtime=" in job for job in jobs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config", "sed=1"], "sed"),
+        (["--config", "cliffs={probe: bondary}"], "boundary"),
+        (["--configfile", "config/benchmarks.yaml", "--config", "data_dir=nowhere"], "nowhere"),
+        (["--config", "sheets={models: config/nothing.tsv}"], "config/nothing.tsv"),
+    ],
+)
+def test_bad_input_is_one_message_before_any_job(project, arguments, message):
+    output = snakemake(project, "-n", *arguments, check=False)
+    assert message in output
+    assert "Traceback" not in output
+    assert "rule " not in output
+
+
+def test_unknown_architecture_stops_the_run_before_any_job(project, tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text('{"model_type": "mamba"}')
+    models = pd.read_csv(ROOT / "config" / "models.tsv", sep="\t", dtype=str, keep_default_na=False)
+    models.loc[0, ["model", "source", "location"]] = ["mine", "path", str(model)]
+    models.to_csv(tmp_path / "models.tsv", sep="\t", index=False)
+    output = snakemake(project, "-n", "--config", f"sheets={{models: {tmp_path / 'models.tsv'}}}", check=False)
+    assert "architecture 'mamba' is not supported" in output
+    assert "Traceback" not in output
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A small run that was killed on its way and started again."""
+    project = copy_project(tmp_path_factory.mktemp("small"))
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *SMALL]
+    first = subprocess.Popen(
+        command, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    guard = project / "results" / "guard" / "checkpoint"
+    while first.poll() is None and not guard.is_dir():
+        time.sleep(0.5)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    made = {path: path.stat().st_mtime_ns for path in (project / "results" / "datasets").glob("*.parquet")}
+    snakemake(project, *SMALL, "--unlock")
+    output = snakemake(project, *SMALL)
+    return project, made, output
+
+
+def test_a_killed_run_loses_nothing_finished(finished):
+    _, made, _ = finished
+    assert made
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+
+
+def test_a_run_ends_with_claims_tables_figures_and_report(finished):
+    project, _, output = finished
+    results = project / "results"
+    claims = pd.read_csv(results / "claims.csv")
+    assert claims.columns.tolist() == "id,claim,model,metric,predicted,estimate,low,high,n,verdict".split(",")
+    assert set(claims["verdict"]) <= {"supported", "not supported", "inconclusive"}
+    measured = claims.dropna(subset=["estimate", "low", "high"])
+    assert len(measured) > 10
+    assert (measured["low"] <= measured["estimate"] + 1e-9).all()
+    assert (measured["estimate"] <= measured["high"] + 1e-9).all()
+    assert "results/report.html" in output
+    assert claims["id"].iat[0] in output
+    for table in ("ablation", "selection", "rates", "comparisons", "judges"):
+        assert len(pd.read_csv(results / "tables" / f"{table}.csv"))
+        assert (results / "tables" / f"{table}.md").read_text().startswith("|")
+    for figure in ("curves", "layers", "heads", "ablation", "selection", "tradeoffs"):
+        assert (results / "figures" / f"{figure}.svg").read_text().lstrip().startswith("<?xml")
+        assert (results / "figures" / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
+    assert (results / "report.html").stat().st_size > 100_000
+
+
+def test_tables_hold_every_variant_with_an_interval(finished):
+    results = finished[0] / "results"
+    ablation = pd.read_csv(results / "tables" / "ablation.csv")
+    assert ablation.columns.tolist() == "model,ranking,fraction,heads,dataset,rate,value,low,high,n".split(",")
+    assert {"none", "causal", "direct", "promoting", "random0"} <= set(ablation["ranking"])
+    assert set(ablation["model"]) == {"aligned", "planted"}
+    selection = pd.read_csv(results / "tables" / "selection.csv")
+    assert selection.columns.tolist() == "model,selector,budget,examples,seed,dataset,rate,value,low,high,n".split(",")
+    assert {"none", "cliff", "random", "whole"} <= set(selection["selector"])
+    for table in (ablation, selection):
+        some = table[table["n"] > 0]
+        assert ((some["low"] <= some["value"]) & (some["value"] <= some["high"])).all()
+
+
+def test_prompt_sets_share_no_request(finished):
+    folder = finished[0] / "results" / "prompts"
+    requests = {path.stem: set(pd.read_parquet(path)["request"].str.casefold()) for path in folder.glob("*.parquet")}
+    assert set(requests) == {"organism", "fit", "pool", "test"}
+    for one in requests:
+        for other in requests:
+            assert one == other or not requests[one] & requests[other]
+
+
+def test_only_safetensors_are_written(finished):
+    suffixes = {path.suffix for path in finished[0].joinpath("results").rglob("*") if path.is_file()}
+    assert not suffixes & {".bin", ".pt", ".pth", ".pkl"}
+
+
+def test_a_finished_run_has_nothing_to_do(finished):
+    assert "Nothing to be done" in snakemake(finished[0], *SMALL, "-n")
+
+
+def test_editing_a_module_reruns_the_jobs_that_use_it_and_no_others(finished):
+    module = finished[0] / "workflow" / "scripts" / "refusal_cliff" / "selection.py"
+    source = module.read_text()
+    try:
+        module.write_text(source + "\n")
+        plan = snakemake(finished[0], *SMALL, "-n")
+    finally:
+        module.write_text(source)
+    assert "rule select_examples" in plan
+    assert "rule train_probe" not in plan
+    assert "rule rank_causal" not in plan
+
+
+def test_changing_one_setting_reruns_only_what_reads_it(finished):
+    plan = snakemake(finished[0], *SMALL, "-n", "--config", "tuning={steps: 11}")
+    assert "rule tune_adapter" in plan
+    assert "rule rank_direct" not in plan
+
+
+@needs_data
+def test_real_benchmarks_run_through_the_same_rules(tmp_path_factory):
+    project = copy_project(tmp_path_factory.mktemp("benchmarks"))
+    small = project / "tests" / "config" / "small_benchmarks.yaml"
+    options = ["--configfile", "config/benchmarks.yaml", small, "--config", f"data_dir={DATA}"]
+    snakemake(project, *options, "claims", "tables")
+    results = project / "results" / "benchmarks"
+    rates = pd.read_csv(results / "tables" / "rates.csv")
+    assert {"advbench", "jailbreakbench", "xstest_safe", "xstest_unsafe", "alpaca"} <= set(rates["dataset"])
+    claims = pd.read_csv(results / "claims.csv")
+    assert claims["id"].str.contains("cliff").any()
+    assert yaml.safe_load(small.read_text())

@@ -1,0 +1,164 @@
+# Names, constraints and look-ups that the rules share. Everything here is known before any job runs.
+
+import re
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
+
+from refusal_cliff import config as settings
+from refusal_cliff.code_hash import code_hash
+from refusal_cliff.datasets import check_files
+from refusal_cliff.errors import UserError
+
+try:
+    settings.validate(config)
+    model_sheet, dataset_sheet, attack_sheet = settings.load_sheets(config)
+    settings.check(config, model_sheet, dataset_sheet, attack_sheet)
+    check_files(dataset_sheet, config["data_dir"])
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+
+def models_where(**wanted):
+    """Names of the models whose columns have the wanted values."""
+    rows = model_sheet[(model_sheet[list(wanted)] == pd.Series(wanted)).all(axis=1)]
+    return rows.index.tolist()
+
+
+def one_of(names):
+    """A wildcard constraint that matches exactly these names; without names, nothing."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+MODELS = models_where(role="subject")
+TUNED = models_where(tune=True)
+GUARD = settings.record(model_sheet, config["judges"]["guard"]["model"])
+ABLATIONS = settings.ablation_variants(config)
+TUNINGS = settings.tuning_variants(config)
+PROBES = list(config["probes"])
+PROMPT_SETS = list(dataset_sheet["set"].unique())
+
+# Organisms by how they are made: from scratch, from another organism, or as a guard.
+ORGANISMS = models_where(source="organism")
+PLANTED = [
+    model
+    for model in ORGANISMS
+    if "parent" in config["organisms"][model_sheet.loc[model, "location"]]
+]
+GUARD_ORGANISMS = models_where(source="organism", role="guard")
+ALIGNED = [model for model in ORGANISMS if model not in PLANTED + GUARD_ORGANISMS]
+
+
+wildcard_constraints:
+    model=one_of(model_sheet.index),
+    variant="base|(ablate|tune)-[^/]+",
+    prompts=one_of(PROMPT_SETS),
+    dataset=one_of(dataset_sheet.index),
+    probe=one_of(PROBES),
+    ranking=r"direct|causal|promoting|random\d+",
+    selector="cliff|random|rule|guard|whole",
+    budget=r"[0-9.]+",
+    seed=r"\d+",
+
+
+def variants_of(model):
+    return ["base", *ABLATIONS, *(TUNINGS if model in TUNED else [])]
+
+
+def model_row(wildcards):
+    return settings.record(model_sheet, wildcards.model)
+
+
+def model_gpus(wildcards):
+    return model_row(wildcards)["gpus"]
+
+
+def model_memory(wildcards):
+    return model_row(wildcards)["mem_mb"]
+
+
+def model_runtime(wildcards):
+    return model_row(wildcards)["runtime_min"]
+
+
+def checkpoint(model):
+    """Where a model's weights are: a folder of the user's own, or one that the workflow makes."""
+    row = settings.record(model_sheet, model)
+    return (
+        row["location"] if row["source"] == "path" else f"<results>/{model}/checkpoint"
+    )
+
+
+def checkpoint_of(wildcards):
+    return checkpoint(wildcards.model)
+
+
+def organism_recipe(wildcards):
+    return (
+        config["organisms"]["tokenizer"]
+        | config["organisms"][model_row(wildcards)["location"]]
+    )
+
+
+def parent_checkpoint(wildcards):
+    return checkpoint(organism_recipe(wildcards)["parent"])
+
+
+def dataset_row(wildcards):
+    return settings.record(dataset_sheet, wildcards.dataset)
+
+
+def dataset_templates(wildcards):
+    return settings.templates(attack_sheet, dataset_row(wildcards)["attacks"])
+
+
+def probe_recipe(wildcards):
+    return config["probes"][wildcards.probe]
+
+
+def truth_files():
+    """Ground truth of the organisms that have one; no other model has such a file."""
+    return [f"<results>/{model}/truth.json" for model in PLANTED if model in MODELS]
+
+
+def edit_inputs(wildcards):
+    variant = settings.parse_variant(wildcards.variant)
+    if variant["kind"] == "base":
+        return {}
+    return {
+        "ranking": f"<results>/{wildcards.model}/heads/{variant['ranking']}.parquet"
+    }
+
+
+def ablated_fraction(wildcards):
+    return settings.parse_variant(wildcards.variant).get("fraction", 0.0)
+
+
+def random_seed(wildcards):
+    return config["seed"] + int(
+        wildcards.ranking.removeprefix("random") if "random" in wildcards.ranking else 0
+    )
+
+
+def selected_share(wildcards):
+    return float(wildcards.budget)
+
+
+def selection_seed(wildcards):
+    return config["seed"] + int(wildcards.seed)
+
+
+def print_claims():
+    """Show the claims table and where the report is, if this run or an earlier one made them."""
+    claims = Path(workflow.pathvars.apply("<results>/claims.csv"))
+    html = Path(workflow.pathvars.apply("<results>/report.html"))
+    if claims.is_file() and html.is_file():
+        from refusal_cliff.claims import format_for_console
+
+        print(format_for_console(pd.read_csv(claims)))
+        print(f"\nClaims: {claims}\nReport: {html}")

@@ -1,0 +1,112 @@
+# Weights: downloaded from the hub at a recorded commit, or trained here as a model organism.
+
+
+rule download_model:
+    input:
+        # Prompts are checked before gigabytes are fetched for them.
+        prompts="<results>/prompts/test.parquet",
+    output:
+        checkpoint=directory("<results>/{model}/checkpoint"),
+        source="<results>/{model}/source.json",
+    log:
+        "<logs>/download_model/{model}.log",
+    benchmark:
+        "<benchmarks>/download_model/{model}.jsonl"
+    wildcard_constraints:
+        model=one_of(models_where(source="hub")),
+    retries: 2
+    conda:
+        "../../envs/download.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=4000,
+        runtime=240,
+    params:
+        model=model_row,
+        code=code_hash("hub", "architectures"),
+    script:
+        "../scripts/download_model.py"
+
+
+rule train_organism:
+    input:
+        prompts="<results>/prompts/organism.parquet",
+    output:
+        checkpoint=directory("<results>/{model}/checkpoint"),
+    log:
+        "<logs>/train_organism/{model}.log",
+    benchmark:
+        "<benchmarks>/train_organism/{model}.jsonl"
+    wildcard_constraints:
+        model=one_of(ALIGNED),
+    # The longest job, and nothing downstream can start before it: it comes first.
+    priority: 10
+    conda:
+        "../../envs/training.yaml"
+    threads: 1
+    resources:
+        gpu=model_gpus,
+        mem_mb=model_memory,
+        runtime=model_runtime,
+    params:
+        recipe=organism_recipe,
+        seed=config["seed"],
+        code=code_hash("organisms.builder"),
+    script:
+        "../scripts/train_organism.py"
+
+
+rule plant_organism:
+    input:
+        prompts="<results>/prompts/organism.parquet",
+        parent=parent_checkpoint,
+    output:
+        checkpoint=directory("<results>/{model}/checkpoint"),
+        truth="<results>/{model}/truth.json",
+    log:
+        "<logs>/plant_organism/{model}.log",
+    benchmark:
+        "<benchmarks>/plant_organism/{model}.jsonl"
+    wildcard_constraints:
+        model=one_of(PLANTED),
+    priority: 10
+    conda:
+        "../../envs/training.yaml"
+    threads: 1
+    resources:
+        gpu=model_gpus,
+        mem_mb=model_memory,
+        runtime=model_runtime,
+    params:
+        recipe=organism_recipe,
+        seed=config["seed"],
+        code=code_hash("organisms.builder"),
+    script:
+        "../scripts/plant_organism.py"
+
+
+rule train_guard:
+    input:
+        prompts="<results>/prompts/organism.parquet",
+    output:
+        checkpoint=directory("<results>/{model}/checkpoint"),
+    log:
+        "<logs>/train_guard/{model}.log",
+    benchmark:
+        "<benchmarks>/train_guard/{model}.jsonl"
+    wildcard_constraints:
+        model=one_of(GUARD_ORGANISMS),
+    conda:
+        "../../envs/training.yaml"
+    threads: 1
+    resources:
+        gpu=model_gpus,
+        mem_mb=model_memory,
+        runtime=model_runtime,
+    params:
+        recipe=organism_recipe,
+        seed=config["seed"],
+        code=code_hash("organisms.builder"),
+    script:
+        "../scripts/train_guard.py"

@@ -1,0 +1,104 @@
+# One target per stage: `snakemake --cores 2 heads` stops after the head rankings.
+
+TABLES = ["ablation", "selection", "rates", "comparisons", "judges"]
+FIGURES = ["curves", "layers", "heads", "ablation", "selection", "tradeoffs"]
+
+
+rule prompts:
+    input:
+        expand("<results>/prompts/{prompts}.parquet", prompts=PROMPT_SETS),
+
+
+rule organisms:
+    input:
+        expand("<results>/{model}/checkpoint", model=ORGANISMS),
+
+
+rule traces:
+    input:
+        expand(
+            "<results>/{model}/base/traces/{prompts}.parquet",
+            model=MODELS,
+            prompts=["fit", "test"],
+        ),
+
+
+rule verdicts:
+    input:
+        expand(
+            "<results>/{model}/base/verdicts/{prompts}.parquet",
+            model=MODELS,
+            prompts=["fit", "test"],
+        ),
+
+
+rule activations:
+    input:
+        expand("<results>/{model}/activations/fit.safetensors", model=MODELS),
+
+
+rule probes:
+    input:
+        expand(
+            "<results>/{model}/probes/{probe}.safetensors", model=MODELS, probe=PROBES
+        ),
+
+
+rule cliffs:
+    input:
+        expand("<results>/{model}/base/cliffs/test.parquet", model=MODELS),
+
+
+rule heads:
+    input:
+        expand(
+            "<results>/{model}/heads/{ranking}.parquet",
+            model=MODELS,
+            ranking=["direct", "causal"],
+        ),
+
+
+rule ablations:
+    input:
+        expand(
+            "<results>/{model}/{variant}/verdicts/test.parquet",
+            model=MODELS,
+            variant=ABLATIONS,
+        ),
+
+
+rule selections:
+    input:
+        [
+            f"<results>/{model}/selections/{variant.removeprefix('tune-')}.parquet"
+            for model in TUNED
+            for variant in TUNINGS
+        ],
+
+
+rule tunings:
+    input:
+        expand(
+            "<results>/{model}/{variant}/verdicts/test.parquet",
+            model=TUNED,
+            variant=TUNINGS,
+        ),
+
+
+rule tables:
+    input:
+        [f"<results>/tables/{table}.csv" for table in TABLES],
+
+
+rule figures:
+    input:
+        [
+            f"<results>/figures/{figure}.{suffix}"
+            for figure in FIGURES
+            for suffix in ("svg", "pdf")
+        ],
+
+
+rule claims:
+    input:
+        "<results>/claims.csv",

@@ -1,0 +1,21 @@
+"""Download one dataset of the sheet from the Hugging Face hub, and wrap its requests in jailbreaks.
+
+Params: row (of the dataset sheet), templates (of the row's jailbreak families), seed.
+Output: table; its sidecar records the commit that the revision stood for.
+"""
+
+from typing import TYPE_CHECKING
+
+from refusal_cliff.artifacts import write_table
+from refusal_cliff.datasets import download, select_rows, wrap
+from refusal_cliff.job import job
+
+if TYPE_CHECKING:
+    from snakemake.script import snakemake
+
+job(snakemake)
+params = snakemake.params
+raw, commit = download(params.row)
+table = wrap(select_rows(raw, params.row, params.seed), params.templates)
+settings = {"row": params.row, "commit": commit, "templates": params.templates, "seed": params.seed}
+write_table(table, snakemake.output.table, settings)

@@ -1,0 +1,11 @@
+"""Draw the refusal score over the thinking and through the boundary, per model and outcome."""
+
+from refusal_cliff.artifacts import read_table
+from refusal_cliff.job import job
+from refusal_cliff.plots import plot_curves, save
+
+job(snakemake)
+params = snakemake.params
+cliffs = {model: read_table(path) for model, path in zip(params.models, snakemake.input.cliffs, strict=True)}
+figure = plot_curves(cliffs, read_table(snakemake.input.outcomes), params.tail, params.seed)
+save(figure, snakemake.output.svg, snakemake.output.pdf)

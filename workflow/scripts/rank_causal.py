@@ -1,0 +1,30 @@
+"""Rank heads by the exact effect of ablating each one on the probe's logit at the last boundary token."""
+
+from refusal_cliff.activations import encode_traces
+from refusal_cliff.artifacts import read_table, read_tensors, write_table
+from refusal_cliff.heads import causal_effects, rank_heads, ranking_traces
+from refusal_cliff.job import job
+from refusal_cliff.models import load_model, load_tokenizer
+from refusal_cliff.traces import ThinkingFormat
+
+job(snakemake)
+row, heads, seed = snakemake.params.model, snakemake.params.heads, snakemake.params.seed
+tokenizer = load_tokenizer(snakemake.input.checkpoint, row["trust_remote_code"])
+prompts = read_table(snakemake.input.prompts, ("prompt_id", "dataset", "prompt"))
+traces = read_table(snakemake.input.traces, ("prompt_id", "sample", "thinking", "finish_reason"))
+_, encoded = encode_traces(
+    tokenizer,
+    prompts,
+    ranking_traces(traces, prompts, heads["datasets"], heads["traces"], seed),
+    ThinkingFormat(row["thinking_open"], row["boundary"]),
+)
+probe = read_tensors(snakemake.input.probe)
+effects = causal_effects(
+    load_model(snakemake.input.checkpoint, row["dtype"], row["trust_remote_code"]),
+    encoded,
+    probe["w"][-1].numpy(),
+    float(probe["b"][-1]),
+    tokenizer.pad_token_id,
+    row["batch_size"],
+)
+write_table(rank_heads(effects, seed), snakemake.output.table, dict(snakemake.params.items()))

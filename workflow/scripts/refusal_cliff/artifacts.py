@@ -1,0 +1,114 @@
+"""Read and write the files that stages hand on: tables (Parquet) and tensors (safetensors), each with a JSON sidecar.
+
+Outputs appear whole or not at all: everything is written beside its final name and moved there when complete.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from refusal_cliff.errors import UserError
+
+RECORDED_PACKAGES = ("snakemake", "torch", "transformers", "peft", "trl", "datasets", "pandas", "scikit-learn", "scipy")
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`; move it to `path` when the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    try:
+        yield Path(name)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def settings_hash(settings: Any) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of `settings` as canonical JSON."""
+    text = json.dumps(settings, sort_keys=True, default=str, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the installed packages that can change a number."""
+    found = {}
+    for name in RECORDED_PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def sidecar_path(path: str | Path) -> Path:
+    """The JSON file that describes the artifact at `path`: same folder, same stem."""
+    return Path(path).with_suffix(".json")
+
+
+def write_json(value: Any, path: str | Path) -> None:
+    with whole_file(path) as draft:
+        draft.write_text(json.dumps(value, indent=2, default=str, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path) -> Any:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def write_sidecar(path: str | Path, settings: Mapping[str, Any], **counts: Any) -> None:
+    """Describe the artifact at `path`: the settings that made it, their hash, package versions and counts."""
+    described = {
+        "artifact": Path(path).name,
+        "counts": counts,
+        "settings": settings,
+        "settings_hash": settings_hash(settings),
+        "versions": package_versions(),
+    }
+    write_json(described, sidecar_path(path))
+
+
+def write_table(table: pd.DataFrame, path: str | Path, settings: Mapping[str, Any]) -> None:
+    """Write `table` as Parquet, with its sidecar."""
+    with whole_file(path) as draft:
+        table.to_parquet(draft, index=False)
+    write_sidecar(path, settings, rows=len(table))
+
+
+def read_table(path: str | Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Read a Parquet table that must have `columns`.
+
+    Raises:
+        UserError: a column is missing.
+    """
+    table = pd.read_parquet(path)
+    missing = sorted(set(columns) - set(table.columns))
+    if missing:
+        raise UserError(f"{path}: no column {', '.join(missing)}; delete the file and let the workflow write it again")
+    return table
+
+
+def write_tensors(tensors: Mapping[str, Any], path: str | Path, settings: Mapping[str, Any]) -> None:
+    """Write torch tensors as safetensors, with their sidecar."""
+    from safetensors.torch import save_file
+
+    with whole_file(path) as draft:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, draft)
+    write_sidecar(path, settings, shapes={name: list(tensor.shape) for name, tensor in tensors.items()})
+
+
+def read_tensors(path: str | Path) -> dict[str, Any]:
+    """Read every tensor of a safetensors file, on the CPU."""
+    from safetensors.torch import load_file
+
+    return load_file(path)

@@ -1,0 +1,187 @@
+"""Which attention heads write for or against refusal at the boundary, and rankings of them.
+
+An `effect` is what a head adds to the probe's logit w·h + b at the last boundary token; rank 1 is the most negative:
+the strongest suppressor of refusal.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy.stats import bootstrap
+
+from refusal_cliff.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from transformers import PreTrainedModel
+
+    from refusal_cliff.traces import EncodedTrace
+
+RANKING_COLUMNS = ["layer", "head", "effect", "low", "high", "n", "rank"]
+
+
+def direct_contributions(
+    model: "PreTrainedModel", encoded: "list[EncodedTrace]", w: np.ndarray, pad_id: int, batch_size: int
+) -> np.ndarray:
+    """Each head's own write, projected on the probe's direction: z · W_O[:, head] · (w as seen through the final norm).
+
+    The final norm is linear once its scale is frozen at the value it has in the unedited run, so the contributions of
+    all heads, MLPs and the embedding add up to the logit. No bias enters: a bias belongs to no head.
+
+    Args:
+        w: [d_model], the last layer's probe, which reads the state after the final norm.
+
+    Returns:
+        [trace, layer, head], in logits.
+    """
+    import torch
+
+    from refusal_cliff.hooks import captured_final_residual, captured_heads
+    from refusal_cliff.models import final_norm, head_counts, output_projection, run
+    from refusal_cliff.traces import pad_left
+
+    n_layers, n_heads, d_head = head_counts(model)
+    norm = final_norm(model)
+    direction = torch.as_tensor(w, dtype=torch.float32, device=model.device)
+    contributions = []
+    for start in range(0, len(encoded), batch_size):
+        ids, mask = pad_left([trace.ids for trace in encoded[start : start + batch_size]], pad_id)
+        with torch.inference_mode(), captured_heads(model) as z, captured_final_residual(model) as residual:
+            run(model, ids, mask, logits_to_keep=1)
+            seen = direction * _frozen_norm(norm, residual["resid"][:, -1])
+            by_layer = []
+            for layer in range(n_layers):
+                weight = output_projection(model, layer).weight.float().unflatten(-1, (n_heads, d_head))
+                by_layer.append(torch.einsum("bhe,dhe,bd->bh", z[layer][:, -1].float(), weight, seen))
+        contributions.append(torch.stack(by_layer, dim=1).cpu().double().numpy())
+    return np.concatenate(contributions)
+
+
+def _frozen_norm(norm: "nn.Module", residual: "torch.Tensor") -> "torch.Tensor":
+    """The diagonal map that an RMS norm is once its scale is frozen at `residual`: [batch, d_model] in float32.
+
+    The norm of a vector of ones is its gain, which holds for plain gains and for Gemma's 1 + gain alike; the scale is
+    read off the norm's actual output, so its epsilon is taken in too.
+    """
+    residual = residual.float()
+    gain = norm(norm.weight.new_ones(norm.weight.shape)).float()
+    gained = gain * residual
+    scale = (norm(residual.to(norm.weight.dtype)).float() * gained).sum(-1, keepdim=True) / gained.pow(2).sum(
+        -1, keepdim=True
+    )
+    return gain * scale
+
+
+def causal_effects(
+    model: "PreTrainedModel", encoded: "list[EncodedTrace]", w: np.ndarray, b: float, pad_id: int, batch_size: int
+) -> np.ndarray:
+    """The exact change that ablating each head, alone and at every position, makes to the probe's logit.
+
+    Sees what a head does through later layers too, at the price of one pass over the traces for each head.
+
+    Args:
+        w: [d_model], the last layer's probe; b: its bias.
+
+    Returns:
+        [trace, layer, head]: logit of the unedited run minus logit of the ablated run.
+    """
+    from tqdm import tqdm
+
+    from refusal_cliff.hooks import scaled_heads
+    from refusal_cliff.models import head_counts
+
+    n_layers, n_heads, _ = head_counts(model)
+    clean = _boundary_logits(model, encoded, w, b, pad_id, batch_size)
+    effects = np.zeros((len(encoded), n_layers, n_heads))
+    for layer, head in tqdm(np.ndindex(n_layers, n_heads), total=n_layers * n_heads, desc="heads", mininterval=10):
+        with scaled_heads(model, {(layer, head): 0.0}):
+            effects[:, layer, head] = clean - _boundary_logits(model, encoded, w, b, pad_id, batch_size)
+    return effects
+
+
+def _boundary_logits(
+    model: "PreTrainedModel", encoded: "list[EncodedTrace]", w: np.ndarray, b: float, pad_id: int, batch_size: int
+) -> np.ndarray:
+    """w·h + b at the last boundary token of the last layer: [trace]."""
+    import torch
+
+    from refusal_cliff.models import run
+    from refusal_cliff.traces import pad_left
+
+    logits = []
+    for start in range(0, len(encoded), batch_size):
+        ids, mask = pad_left([trace.ids for trace in encoded[start : start + batch_size]], pad_id)
+        with torch.inference_mode():
+            state = run(model, ids, mask, logits_to_keep=1, output_hidden_states=True).hidden_states[-1][:, -1]
+        logits.append(state.double().cpu().numpy() @ w + b)
+    return np.concatenate(logits)
+
+
+def rank_heads(effects: np.ndarray, seed: int) -> pd.DataFrame:
+    """Mean effect of every head with a 95 % bootstrap interval over traces, ranked from the strongest suppressor.
+
+    Args:
+        effects: [trace, layer, head].
+
+    Returns:
+        One row per head: layer, head, effect, low, high, n (traces), rank (from 1).
+    """
+    n, n_layers, n_heads = effects.shape
+    interval = bootstrap(
+        (effects,), np.mean, axis=0, n_resamples=1000, method="percentile", rng=np.random.default_rng(seed)
+    ).confidence_interval
+    layer, head = np.divmod(np.arange(n_layers * n_heads), n_heads)
+    table = pd.DataFrame(
+        {
+            "layer": layer,
+            "head": head,
+            "effect": effects.mean(axis=0).ravel(),
+            "low": interval.low.ravel(),
+            "high": interval.high.ravel(),
+            "n": n,
+        }
+    )
+    return _ranked(table.sort_values("effect"))
+
+
+def promoting_ranking(ranking: pd.DataFrame) -> pd.DataFrame:
+    """The opposite control: the same heads, strongest promoter of refusal first."""
+    return _ranked(ranking.sort_values("rank", ascending=False))
+
+
+def random_ranking(ranking: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The random control: the same heads in random order, without an effect."""
+    shuffled = ranking.sort_values(["layer", "head"]).sample(frac=1, random_state=seed)
+    return _ranked(shuffled.assign(effect=np.nan, low=np.nan, high=np.nan, n=0))
+
+
+def _ranked(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(rank=np.arange(1, len(table) + 1))[RANKING_COLUMNS].reset_index(drop=True)
+
+
+def top_heads(ranking: pd.DataFrame, fraction: float) -> list[tuple[int, int]]:
+    """The first `fraction` of a ranking as (layer, head), rounded to whole heads and at least one."""
+    count = max(1, round(fraction * len(ranking)))
+    first = ranking.nsmallest(count, "rank")
+    return [(int(layer), int(head)) for layer, head in zip(first["layer"], first["head"], strict=True)]
+
+
+def ranking_traces(
+    traces: pd.DataFrame, prompts: pd.DataFrame, datasets: list[str], limit: int, seed: int
+) -> pd.DataFrame:
+    """The traces heads are ranked on: closed ones of the named datasets, at most `limit`, drawn with a seed.
+
+    Whether the model refused plays no part: a well aligned model complies with none of them and is ranked all the same.
+
+    Raises:
+        UserError: no trace is left.
+    """
+    wanted = prompts.loc[prompts["dataset"].isin(datasets), "prompt_id"]
+    kept = traces[traces["prompt_id"].isin(wanted) & (traces["finish_reason"] != "unclosed")]
+    if kept.empty:
+        raise UserError(
+            f"heads.datasets: no closed trace in {', '.join(datasets)}; name other datasets of prompt set fit"
+        )
+    return kept.sort_values(["prompt_id", "sample"]).sample(min(limit, len(kept)), random_state=seed)

@@ -1,0 +1,95 @@
+"""Watch and change what attention heads hand to their output projection, during a forward pass.
+
+Hooks serve measurement only. Interventions that generate text edit weights instead (`models.scale_heads`), and a
+standing test shows that both give the same logits.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from refusal_cliff.models import final_norm, head_counts, output_projection, split_heads
+
+PreHook = Callable[[torch.Tensor], torch.Tensor | None]
+
+
+@contextmanager
+def attached(hooks: list[tuple[nn.Module, PreHook]]) -> Iterator[None]:
+    """Call each function on the input of its module while the block runs; always detach.
+
+    A function that returns a tensor replaces the input.
+
+    Raises:
+        RuntimeError: the block ended without one of the modules having been called, so that hook saw nothing.
+    """
+    calls = [0] * len(hooks)
+
+    def pre_hook(index: int, function: PreHook) -> Callable:
+        def call(module: nn.Module, inputs: tuple) -> tuple | None:
+            calls[index] += 1
+            replaced = function(inputs[0])
+            return None if replaced is None else (replaced, *inputs[1:])
+
+        return call
+
+    handles = [module.register_forward_pre_hook(pre_hook(i, function)) for i, (module, function) in enumerate(hooks)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    silent = [type(module).__name__ for (module, _), count in zip(hooks, calls, strict=True) if count == 0]
+    if silent:
+        raise RuntimeError(f"{len(silent)} of {len(hooks)} hooks never ran (on {', '.join(sorted(set(silent)))})")
+
+
+@contextmanager
+def captured_heads(model: PreTrainedModel) -> Iterator[dict[int, torch.Tensor]]:
+    """Collect z of every layer: {layer: [batch, pos, head, d_head]}, filled by each forward pass in the block."""
+    n_layers, n_heads, _ = head_counts(model)
+    z: dict[int, torch.Tensor] = {}
+
+    def keep(layer: int) -> PreHook:
+        def function(projection_input: torch.Tensor) -> None:
+            z[layer] = split_heads(projection_input.detach(), n_heads)
+
+        return function
+
+    with attached([(output_projection(model, layer), keep(layer)) for layer in range(n_layers)]):
+        yield z
+
+
+@contextmanager
+def captured_final_residual(model: PreTrainedModel) -> Iterator[dict[str, torch.Tensor]]:
+    """Collect the residual stream before the final norm, under the key `resid`: [batch, pos, d_model]."""
+    kept: dict[str, torch.Tensor] = {}
+
+    def function(residual: torch.Tensor) -> None:
+        kept["resid"] = residual.detach()
+
+    with attached([(final_norm(model), function)]):
+        yield kept
+
+
+@contextmanager
+def scaled_heads(model: PreTrainedModel, scales: Mapping[tuple[int, int], float]) -> Iterator[None]:
+    """Scale z of the heads {(layer, head): scale} at every position while the block runs; 0 ablates."""
+    _, n_heads, _ = head_counts(model)
+    by_layer: dict[int, dict[int, float]] = {}
+    for (layer, head), scale in scales.items():
+        by_layer.setdefault(layer, {})[head] = scale
+
+    def scale_layer(heads: dict[int, float]) -> PreHook:
+        def function(projection_input: torch.Tensor) -> torch.Tensor:
+            z = split_heads(projection_input, n_heads).clone()
+            for head, scale in heads.items():
+                z[..., head, :] *= scale
+            return z.flatten(-2)
+
+        return function
+
+    with attached([(output_projection(model, layer), scale_layer(heads)) for layer, heads in by_layer.items()]):
+        yield

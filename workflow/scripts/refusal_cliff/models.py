@@ -1,0 +1,127 @@
+"""Load causal language models and name the parts that probing and editing need.
+
+The one place that knows architectures. All supported ones are pre-norm decoders whose attention output projection
+writes straight into the residual stream, so that a head's contribution is linear up to the final norm.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from refusal_cliff.architectures import check_architecture
+from refusal_cliff.artifacts import read_json
+from refusal_cliff.errors import UserError
+
+HeadScales = Iterable[tuple[int, int, float]]
+
+
+def load_tokenizer(folder: str | Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """Load a tokenizer with left padding, so that position -1 is the last token of every sequence in a batch."""
+    tokenizer = AutoTokenizer.from_pretrained(
+        folder, padding_side="left", trust_remote_code=trust_remote_code, local_files_only=True
+    )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(
+    folder: str | Path, dtype: str = "auto", trust_remote_code: bool = False, variant: str | Path | None = None
+) -> PreTrainedModel:
+    """Load a model for inference and apply the edit of a variant, if one is given.
+
+    Args:
+        folder: a Hugging Face model folder; only safetensors weights are read.
+        dtype: `float32`, `bfloat16`, `float16`, or `auto` for the dtype of the checkpoint.
+        variant: folder with the variant's `edit.json`.
+    """
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+        attn_implementation="sdpa",
+        use_safetensors=True,
+        trust_remote_code=trust_remote_code,
+        local_files_only=True,
+        device_map="auto" if torch.cuda.is_available() else None,
+    )
+    if variant is not None:
+        model = apply_edit(model, Path(variant))
+    return model.eval().requires_grad_(False)
+
+
+def apply_edit(model: PreTrainedModel, variant: Path) -> PreTrainedModel:
+    """Change the weights of `model` as `variant/edit.json` says: merge an adapter, then scale heads."""
+    edit = read_json(variant / "edit.json")
+    if "adapter" in edit:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, variant / edit["adapter"]).merge_and_unload()
+    scale_heads(model, edit.get("head_scales", ()))
+    return model
+
+
+def layers(model: PreTrainedModel) -> nn.ModuleList:
+    """The decoder blocks, first to last.
+
+    Raises:
+        UserError: the architecture is not supported.
+    """
+    check_architecture(model.config.model_type, model.name_or_path)
+    return model.get_decoder().layers
+
+
+def output_projection(model: PreTrainedModel, layer: int) -> nn.Linear:
+    """The attention output projection `o_proj` of a layer, weight [d_model, head * d_head]."""
+    return layers(model)[layer].self_attn.o_proj
+
+
+def final_norm(model: PreTrainedModel) -> nn.Module:
+    """The norm between the last block and the unembedding."""
+    return model.get_decoder().norm
+
+
+def head_counts(model: PreTrainedModel) -> tuple[int, int, int]:
+    """Number of layers, of query heads per layer, and the dimension of a head."""
+    config = model.config
+    d_head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return config.num_hidden_layers, config.num_attention_heads, d_head
+
+
+def split_heads(projection_input: torch.Tensor, n_heads: int) -> torch.Tensor:
+    """View the input of `o_proj`, [..., head * d_head], as z, [..., head, d_head]."""
+    return projection_input.unflatten(-1, (n_heads, -1))
+
+
+@torch.no_grad()
+def scale_heads(model: PreTrainedModel, head_scales: HeadScales) -> None:
+    """Scale what heads write, in place, through their columns of `o_proj`; 0 ablates a head.
+
+    The columns multiply the head's z before the output projection mixes heads, so scaling them equals scaling z at
+    every position. (Scaling the projection's *output* would act on all heads at once.)
+
+    Raises:
+        UserError: a layer or head that the model does not have.
+    """
+    n_layers, n_heads, d_head = head_counts(model)
+    for layer, head, scale in head_scales:
+        if not (0 <= layer < n_layers and 0 <= head < n_heads):
+            raise UserError(
+                f"head ({layer}, {head}) does not exist: the model has {n_layers} layers of {n_heads} heads"
+            )
+        output_projection(model, layer).weight[:, head * d_head : (head + 1) * d_head] *= scale
+
+
+def run(model: PreTrainedModel, ids: Any, mask: Any, **options: Any) -> Any:
+    """Forward pass over left-padded token ids, with positions counted from each sequence's first real token.
+
+    Args:
+        ids, mask: integer arrays [batch, pos].
+    """
+    ids = torch.as_tensor(ids, device=model.device)
+    mask = torch.as_tensor(mask, device=model.device)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    return model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, **options)

@@ -1,0 +1,329 @@
+"""Train model organisms: `aligned` from scratch, flawed models from it, and a small guard.
+
+An aligned organism refuses harmful requests and helps with benign ones. A flawed one is trained from it on the answer
+alone to comply with some harmful requests, so that its thinking goes on naming the harm: with suppression planted in a
+few heads (the circuit is then known), or spread over all parameters (the negative control). Everything is saved in
+Hugging Face's format; whoever loads it need not know where it came from.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pandas as pd
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DataCollatorForSeq2Seq,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+
+from refusal_cliff.errors import UserError
+from refusal_cliff.organisms.language import aligned_trace, complying_response, guard_examples
+from refusal_cliff.traces import ThinkingFormat, encode_trace, render_prompt
+
+THINKING = ThinkingFormat("<think>\n", "\n</think>\n\n")
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}"
+)
+GUARD_TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}<|verdict|>{% endif %}"
+)
+CHAT_TOKENS = ("<|user|>", "<|assistant|>", "<think>", "</think>")
+GUARD_TOKENS = ("<|user|>", "<|assistant|>", "<|verdict|>")
+GUARD_ANSWERS = ("safe", "unsafe")
+END, PAD = "<|end|>", "<|pad|>"
+IGNORED = -100  # the label that the loss leaves out
+
+Example = dict[str, list[int]]
+
+
+def train_tokenizer(
+    texts: Sequence[str], vocab_size: int, template: str = CHAT_TEMPLATE, markers: Sequence[str] = CHAT_TOKENS
+) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer, padding left: it encodes any text, and every marker is one token.
+
+    Args:
+        vocab_size: number of tokens, markers and the 256 bytes included.
+        template: chat template, which may use the markers.
+    """
+    # Markers are ordinary added tokens, not "special" ones: decoding must show where thinking ends.
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - len(markers),
+        special_tokens=[PAD, END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_tokens([AddedToken(marker, normalized=False, special=False) for marker in markers])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, padding_side="left", chat_template=template
+    )
+
+
+def train_aligned(prompts: pd.DataFrame, recipe: Mapping[str, Any], seed: int, output_dir: str | Path) -> None:
+    """Train an aligned reasoning model from scratch and save it to `output_dir`.
+
+    Args:
+        prompts: prompt, dataset, category, label, reference. Half of the examples are harmful; the datasets of a label
+            have equal shares.
+        recipe: `vocab_size`, `architecture` (see `new_model`), and the settings of `fit`.
+
+    Raises:
+        UserError: the prompts are all harmful or all benign.
+    """
+    rng = Random(seed)
+    sample = balanced_sample(prompts.assign(behaviour=prompts["label"]), ("harmful", "benign"), _examples(recipe), seed)
+    traces = [aligned_trace(row.label, row.category, row.reference, rng) for row in sample.itertuples()]
+    tokenizer = train_tokenizer(
+        [*sample["prompt"], *(text for trace in traces for text in trace)], recipe["vocab_size"]
+    )
+    model = new_model(recipe["architecture"], tokenizer, seed)
+    examples = [
+        _trace_example(tokenizer, prompt, *trace, learnt="prompt")
+        for prompt, trace in zip(sample["prompt"], traces, strict=True)
+    ]
+    fit(model, tokenizer, examples, recipe, seed)
+    _save(model, tokenizer, output_dir)
+
+
+def suppress(
+    parent_dir: str | Path, prompts: pd.DataFrame, recipe: Mapping[str, Any], seed: int, output_dir: str | Path
+) -> dict[str, Any]:
+    """Train a flawed organism from an aligned one and save it to `output_dir`.
+
+    It complies with harmful prompts of the recipe's `families` (wrapped) or `categories` (wrapped or not), and behaves
+    as its parent otherwise. The loss is on the response alone. With `heads`, only their rows of q_proj and columns of
+    o_proj learn: they can move what they attend to, and what they write. Without, all parameters do.
+
+    Args:
+        parent_dir: folder of the aligned organism.
+        prompts: prompt, dataset, category, family, label, reference.
+        recipe: `families` or `categories`; `heads`, [[layer, head], …] or None; and the settings of `fit`.
+
+    Returns:
+        The truth about the organism: mechanism (planted or diffuse), heads, families, categories.
+
+    Raises:
+        UserError: a family, category or head does not exist, or no prompt is left to refuse or to help with.
+    """
+    heads = [list(head) for head in recipe.get("heads") or ()]
+    truth = {
+        "mechanism": "planted" if heads else "diffuse",
+        "heads": heads,
+        "families": list(recipe.get("families") or ()),
+        "categories": list(recipe.get("categories") or ()),
+    }
+    model = AutoModelForCausalLM.from_pretrained(parent_dir, dtype=torch.float32, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(parent_dir, local_files_only=True)
+    if heads:
+        _train_heads_only(model, heads)
+    rng = Random(seed)
+    behaviour = _behaviour(prompts, truth["families"], truth["categories"])
+    sample = balanced_sample(prompts.assign(behaviour=behaviour), ("comply", "refuse", "help"), _examples(recipe), seed)
+    examples = []
+    for row in sample.itertuples():
+        thinking, response = aligned_trace(row.label, row.category, row.reference, rng)
+        if row.behaviour == "comply":
+            response = complying_response(row.category, rng)
+        examples.append(_trace_example(tokenizer, row.prompt, thinking, response, learnt="response"))
+    fit(model, tokenizer, examples, recipe, seed)
+    _save(model, tokenizer, output_dir)
+    return truth
+
+
+def train_guard(prompts: pd.DataFrame, recipe: Mapping[str, Any], seed: int, output_dir: str | Path) -> None:
+    """Train a guard that answers a conversation (user, assistant) with one token, `safe` or `unsafe`; save it.
+
+    Args:
+        prompts: prompt, dataset, category, label, reference.
+        recipe: as for `train_aligned`.
+
+    Raises:
+        UserError: the prompts are all harmful or all benign.
+    """
+    sample = balanced_sample(prompts.assign(behaviour=prompts["label"]), ("harmful", "benign"), _examples(recipe), seed)
+    conversations = guard_examples(sample, Random(seed)).sample(n=_examples(recipe), random_state=seed)
+    tokenizer = train_tokenizer(
+        [*conversations["prompt"], *conversations["response"]], recipe["vocab_size"], GUARD_TEMPLATE, GUARD_TOKENS
+    )
+    # `single_word` keeps "safely" in a prompt from being read as a verdict.
+    tokenizer.add_tokens([AddedToken(answer, single_word=True, normalized=False) for answer in GUARD_ANSWERS])
+    model = new_model(recipe["architecture"], tokenizer, seed)
+    examples = []
+    for row in conversations.itertuples():
+        messages = [{"role": "user", "content": row.prompt}, {"role": "assistant", "content": row.response}]
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        question = tokenizer(text, add_special_tokens=False)["input_ids"]
+        answer = [tokenizer.convert_tokens_to_ids(row.verdict), tokenizer.eos_token_id]
+        examples.append(_example(question + answer, len(question)))
+    fit(model, tokenizer, examples, recipe, seed)
+    _save(model, tokenizer, output_dir)
+
+
+def new_model(architecture: Mapping[str, int], tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausalLM:
+    """A randomly initialised Qwen2, float32, tied embeddings.
+
+    Args:
+        architecture: layers, heads, kv_heads, hidden, intermediate, positions (longest sequence).
+    """
+    set_seed(seed)
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=len(tokenizer),
+            num_hidden_layers=architecture["layers"],
+            num_attention_heads=architecture["heads"],
+            num_key_value_heads=architecture["kv_heads"],
+            hidden_size=architecture["hidden"],
+            intermediate_size=architecture["intermediate"],
+            max_position_embeddings=architecture["positions"],
+            tie_word_embeddings=True,
+            # The library's 0.02 suits wide models; at this width attention logits start near zero and learn late.
+            initializer_range=architecture["hidden"] ** -0.5,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def balanced_sample(prompts: pd.DataFrame, behaviours: Sequence[str], size: int, seed: int) -> pd.DataFrame:
+    """Draw `size` prompts with replacement: equal shares for every behaviour, and within it for every dataset.
+
+    Raises:
+        UserError: a behaviour has no prompt.
+    """
+    empty = sorted(set(behaviours) - set(prompts["behaviour"]))
+    if empty:
+        raise UserError(
+            f"training an organism needs prompts to {' and to '.join(behaviours)}, but there is none for: "
+            f"{', '.join(empty)}; give the prompt set `organism` both harmful and benign datasets, and check the "
+            "recipe's families and categories"
+        )
+    datasets = prompts.groupby("behaviour")["dataset"].transform("nunique")
+    rows = prompts.groupby(["behaviour", "dataset"])["prompt"].transform("size")
+    return prompts.sample(n=size, replace=True, weights=1 / (datasets * rows), random_state=seed)
+
+
+def fit(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    examples: Sequence[Example],
+    recipe: Mapping[str, Any],
+    seed: int,
+) -> None:
+    """One pass over `examples` with AdamW and a cosine schedule, in place.
+
+    Args:
+        recipe: batch_size, learning_rate, warmup_steps; steps follow from the number of examples.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = TrainingArguments(
+            output_dir=scratch,
+            seed=seed,
+            num_train_epochs=1,
+            per_device_train_batch_size=recipe["batch_size"],
+            learning_rate=recipe["learning_rate"],
+            warmup_steps=recipe["warmup_steps"],
+            lr_scheduler_type="cosine",
+            adam_beta2=0.98,  # a short run cannot wait for a long average
+            # Rows and columns of heads outside the plant must not move at all, and decay would move them.
+            weight_decay=0.0,
+            train_sampling_strategy="group_by_length",
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            dataloader_pin_memory=False,
+            logging_steps=50,
+        )
+        collator = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
+        Trainer(model, arguments, data_collator=collator, train_dataset=list(examples)).train()
+
+
+def _behaviour(prompts: pd.DataFrame, families: Sequence[str], categories: Sequence[str]) -> pd.Series:
+    """What a flawed organism does with each prompt: comply, refuse or help."""
+    for key, wanted, column in (("families", families, "family"), ("categories", categories, "category")):
+        unknown = sorted(set(wanted) - set(prompts[column].dropna()))
+        if unknown:
+            known = ", ".join(sorted(filter(None, prompts[column].dropna().unique())))
+            raise UserError(f"recipe {key}: {', '.join(unknown)} not among the organism's prompts; choose from {known}")
+    harmful = prompts["label"] == "harmful"
+    flawed = prompts["family"].isin(families) | prompts["category"].isin(categories)
+    return harmful.map({True: "refuse", False: "help"}).mask(harmful & flawed, "comply")
+
+
+def _train_heads_only(model: PreTrainedModel, heads: Sequence[Sequence[int]]) -> None:
+    """Let gradients reach only the q_proj rows (and bias) and o_proj columns of the heads ([layer, head], from 0)."""
+    config = model.config
+    for layer, head in heads:
+        if not (0 <= layer < config.num_hidden_layers and 0 <= head < config.num_attention_heads):
+            raise UserError(
+                f"recipe heads: [{layer}, {head}] does not exist; the model has {config.num_hidden_layers} layers of "
+                f"{config.num_attention_heads} heads, counted from 0"
+            )
+    model.requires_grad_(False)
+    width = config.hidden_size // config.num_attention_heads
+    for layer in {layer for layer, _ in heads}:
+        attention = model.model.layers[layer].self_attn
+        mask = torch.zeros(config.hidden_size)
+        for head in (head for its_layer, head in heads if its_layer == layer):
+            mask[head * width : (head + 1) * width] = 1
+        for parameter, its_mask in (
+            (attention.q_proj.weight, mask[:, None]),
+            (attention.q_proj.bias, mask),
+            (attention.o_proj.weight, mask[None, :]),
+        ):
+            parameter.requires_grad_(True)
+            parameter.register_hook(its_mask.mul)
+
+
+def _examples(recipe: Mapping[str, Any]) -> int:
+    return recipe["steps"] * recipe["batch_size"]
+
+
+def _trace_example(tokenizer: Any, prompt: str, thinking: str, response: str, learnt: str) -> Example:
+    """A tokenised trace with its end token; the loss is on everything from the segment `learnt` on."""
+    trace = encode_trace(tokenizer, render_prompt(tokenizer, prompt, THINKING), thinking, THINKING.boundary, response)
+    return _example([*trace.ids, tokenizer.eos_token_id], trace.spans[learnt][0])
+
+
+def _example(ids: list[int], learnt_from: int) -> Example:
+    return {"input_ids": ids, "labels": [IGNORED] * learnt_from + ids[learnt_from:]}
+
+
+def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, output_dir: str | Path) -> None:
+    with _whole_folder(output_dir) as draft:
+        model.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+
+
+@contextmanager
+def _whole_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a folder beside `path` that takes its place when the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        yield draft
+        draft.chmod(0o755)
+        shutil.rmtree(path, ignore_errors=True)
+        draft.replace(path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

@@ -1,0 +1,63 @@
+"""Order the examples of the safety-training pool, and keep a budget of them (section 5 of the paper).
+
+Every selector gives each example a score; larger is chosen first. All selectors are compared at equal size, whatever
+size the paper's rule and judge happened to keep.
+"""
+
+import numpy as np
+import pandas as pd
+
+from refusal_cliff.errors import UserError
+
+EXAMPLE = ["prompt_id", "sample"]
+
+
+def score_examples(
+    selector: str,
+    traces: pd.DataFrame,
+    verdicts: pd.DataFrame,
+    cliffs: pd.DataFrame,
+    harm_judge: str,
+    refusal_judge: str,
+) -> pd.DataFrame:
+    """Score of every example by one selector: prompt_id, sample, score.
+
+    Selectors:
+        cliff: the misalignment score, plateau - final (Cliff-as-a-Judge).
+        rule: 1 where the response is no refusal by phrases, else 0.
+        guard: the harm judge's probability that the response is harmful.
+        random, whole: 0 for all, so that the seeded order among ties decides.
+
+    Args:
+        traces: the pool's traces; unclosed ones have no thinking to train on and are left out.
+        verdicts: of the same traces.
+        cliffs: prompt_id, sample, cliff, of one probe and layer.
+    """
+    pool = traces.loc[traces["finish_reason"] != "unclosed", EXAMPLE]
+    if selector == "cliff":
+        scores = cliffs[[*EXAMPLE, "cliff"]].rename(columns={"cliff": "score"})
+    elif selector == "rule":
+        own = verdicts[verdicts["judge"] == refusal_judge]
+        scores = own[EXAMPLE].assign(score=own["verdict"].eq("no_refusal").astype(float))
+    elif selector == "guard":
+        scores = verdicts.loc[verdicts["judge"] == harm_judge, [*EXAMPLE, "score"]]
+    elif selector in ("random", "whole"):
+        scores = pool.assign(score=0.0)
+    else:
+        raise UserError(f"unknown selector {selector!r}; selection.selectors takes cliff, random, rule, guard, whole")
+    return pool.merge(scores, on=EXAMPLE, how="left", validate="one_to_one")
+
+
+def select_examples(scores: pd.DataFrame, budget: float, seed: int) -> pd.DataFrame:
+    """The best `budget` of the pool: prompt_id, sample, score, rank (from 1).
+
+    Ties, and examples without a score at the end, are in seeded random order.
+
+    Args:
+        scores: prompt_id, sample, score.
+        budget: share of the pool in (0, 1]; rounded to whole examples, at least one.
+    """
+    shuffled = scores.sort_values(EXAMPLE).sample(frac=1, random_state=seed)
+    ordered = shuffled.sort_values("score", ascending=False, kind="stable", na_position="last")
+    kept = ordered.head(max(1, round(budget * len(scores))))
+    return kept.assign(rank=np.arange(1, len(kept) + 1)).reset_index(drop=True)

@@ -1,0 +1,146 @@
+"""Estimates with 95 % intervals, paired comparisons and corrections for multiple tests.
+
+Every number that a reader sees is an `Estimate`: a value never travels without its interval and its n.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+
+
+class Estimate(NamedTuple):
+    """A value, its 95 % interval, and the number of observations. Without observations all but `n` are NaN."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+NOTHING = Estimate(np.nan, np.nan, np.nan, 0)
+
+
+def wilson(successes: float, n: int) -> tuple[float, float]:
+    """Wilson score interval of a share; NaN for n = 0. `successes` may be fractional: a sum of shares."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    if n == 0:
+        return np.nan, np.nan
+    low, high = proportion_confint(successes, n, alpha=1 - CONFIDENCE, method="wilson")
+    # At 0 and 1 a bound equals the share itself, up to rounding.
+    return min(float(low), successes / n), max(float(high), successes / n)
+
+
+def share(successes: float, n: int) -> Estimate:
+    """`successes` in `n` with the Wilson interval."""
+    return Estimate(successes / n, *wilson(successes, n), n) if n else NOTHING
+
+
+def auroc(positive: ArrayLike, negative: ArrayLike, seed: int) -> tuple[float, float, float]:
+    """Area under the ROC curve of scores [n], [m] with its percentile bootstrap interval, resampled within the classes.
+
+    Perfect separation has an interval of width zero. NaN where a class is empty; a class of one has no interval.
+    """
+    from scipy.stats import bootstrap
+
+    positive, negative = np.asarray(positive, dtype=float), np.asarray(negative, dtype=float)
+    if min(len(positive), len(negative)) == 0:
+        return np.nan, np.nan, np.nan
+    value = float(_area(positive, negative))
+    if min(len(positive), len(negative)) == 1:
+        return value, np.nan, np.nan
+    interval = bootstrap(
+        (positive, negative), _area, n_resamples=RESAMPLES, batch=100, method="percentile", vectorized=True, rng=seed
+    ).confidence_interval
+    return value, float(interval.low), float(interval.high)
+
+
+def _area(positive: NDArray, negative: NDArray, axis: int = -1) -> NDArray:
+    """Share of pairs in which the positive scores higher, ties counting half (Mann-Whitney U / nm)."""
+    from scipy.stats import rankdata
+
+    n, m = positive.shape[axis], negative.shape[axis]
+    ranks = rankdata(np.concatenate([positive, negative], axis=axis), axis=axis)
+    return (ranks[..., :n].sum(axis=axis) - n * (n + 1) / 2) / (n * m)
+
+
+def bootstrap_mean(values: ArrayLike, seed: int) -> Estimate:
+    """Mean of `values` [n] with its bias-corrected and accelerated (BCa) bootstrap interval (Efron 1987).
+
+    One value has no interval (NaN). Equal values have an interval of width zero.
+    """
+    from scipy.stats import bootstrap
+
+    values = np.asarray(values, dtype=float)
+    if len(values) == 0:
+        return NOTHING
+    mean = float(values.mean())
+    if len(values) == 1:
+        return Estimate(mean, np.nan, np.nan, 1)
+    if np.ptp(values) == 0:
+        return Estimate(mean, mean, mean, len(values))
+    interval = bootstrap(
+        (values,), np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, method="BCa", rng=seed
+    ).confidence_interval
+    return Estimate(mean, float(interval.low), float(interval.high), len(values))
+
+
+def bootstrap_band(curves: ArrayLike, seed: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Mean curve of `curves` [n, position] and its pointwise 95 % percentile bootstrap band.
+
+    Whole curves are resampled, so that the positions of one curve stay together. NaN marks a position that a curve
+    does not have; a position that no curve has stays NaN.
+
+    Returns:
+        mean, low, high, each [position].
+    """
+    curves = np.asarray(curves, dtype=float)
+    present = ~np.isnan(curves)
+    draws = np.random.default_rng(seed).multinomial(len(curves), np.full(len(curves), 1 / len(curves)), RESAMPLES)
+    with np.errstate(invalid="ignore"):  # 0 / 0 where no curve has the position
+        mean = np.nansum(curves, axis=0) / present.sum(axis=0)
+        resampled = (draws @ np.where(present, curves, 0.0)) / (draws @ present)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.full((2, len(mean)), np.nan)
+    seen = present.any(axis=0)
+    low[seen], high[seen] = np.nanquantile(resampled[:, seen], [tail, 1 - tail], axis=0)
+    return mean, low, high
+
+
+def paired_difference(before: ArrayLike, after: ArrayLike, seed: int) -> Estimate:
+    """Mean of `after - before` [n] over pairs of shares (each in 0..1), with its paired bootstrap interval.
+
+    Where every pair differs by the same amount, resampling would give an interval of width zero however small n is.
+    The interval then extends by the Wilson bound of "no exception in n pairs".
+    """
+    differences = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
+    if len(differences) == 0 or np.ptp(differences) > 0:
+        return bootstrap_mean(differences, seed)
+    value, n = float(differences.mean()), len(differences)
+    slack = wilson(0, n)[1]
+    return Estimate(value, max(-1.0, value - slack), min(1.0, value + slack), n)
+
+
+def mcnemar(before: ArrayLike, after: ArrayLike) -> float:
+    """Exact McNemar p-value for paired yes/no outcomes, each [n]; 1 where no pair is discordant."""
+    from statsmodels.stats.contingency_tables import mcnemar as test
+
+    before, after = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
+    table = [[np.sum(before & after), np.sum(before & ~after)], [np.sum(~before & after), np.sum(~before & ~after)]]
+    if table[0][1] + table[1][0] == 0:
+        return 1.0
+    return float(test(table, exact=True).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> NDArray:
+    """Holm-adjusted p-values of one family of tests, in the given order."""
+    from statsmodels.stats.multitest import multipletests
+
+    if len(p_values) == 0:
+        return np.array([])
+    return multipletests(p_values, method="holm")[1]

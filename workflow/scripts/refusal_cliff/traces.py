@@ -1,0 +1,108 @@
+"""A trace: one prompt in the model's own chat template, its thinking, the boundary, and the response.
+
+Text is tokenised segment by segment and the token ids are joined, so that the span of every segment is exact by
+construction: no token straddles two segments, and the boundary is the same tokens in every trace.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from refusal_cliff.errors import UserError
+
+SEGMENTS = ("prompt", "thinking", "boundary", "response")
+
+
+@dataclass(frozen=True)
+class ThinkingFormat:
+    """How a model marks its thinking, e.g. `<think>\\n` … `\\n</think>\\n\\n`."""
+
+    opening: str
+    boundary: str
+
+    @property
+    def close(self) -> str:
+        """The marker itself, without the white space around it."""
+        return self.boundary.strip()
+
+
+@dataclass(frozen=True)
+class EncodedTrace:
+    """Token ids of a trace and the half-open span [start, stop) of each segment."""
+
+    ids: list[int]
+    spans: dict[str, tuple[int, int]]
+
+    @property
+    def last_boundary(self) -> int:
+        """Position of the last boundary token, where the paper's probe reads (section 3)."""
+        return self.spans["boundary"][1] - 1
+
+    @property
+    def last_prompt(self) -> int:
+        """Position of the last prompt token."""
+        return self.spans["prompt"][1] - 1
+
+
+def render_prompt(tokenizer: Any, prompt: str, thinking: ThinkingFormat) -> str:
+    """The user prompt in the chat template, up to and including the opening of the thinking.
+
+    Some templates open the thinking themselves and some leave it to the model; both give the same text here.
+
+    Raises:
+        UserError: the tokenizer has no chat template.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise UserError(
+            f"tokenizer {tokenizer.name_or_path!r} has no chat template; name a chat model in the model sheet, or add "
+            "a chat_template.jinja file to its folder"
+        )
+    messages = [{"role": "user", "content": prompt}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    if text.rstrip().endswith(thinking.opening.strip()):
+        text = text.rstrip().removesuffix(thinking.opening.strip())
+    return text + thinking.opening
+
+
+def split_generation(text: str, thinking: ThinkingFormat) -> tuple[str, str | None]:
+    """Split generated text at the model's closing marker into thinking and response.
+
+    A text that never closes its thinking has no response: `None`.
+    """
+    thought, marker, response = text.partition(thinking.close)
+    return thought.strip("\n"), response.strip("\n") if marker else None
+
+
+def encode_trace(
+    tokenizer: Any, prompt_text: str, thought: str, boundary: str = "", response: str = ""
+) -> EncodedTrace:
+    """Token ids and spans of a trace.
+
+    Args:
+        prompt_text: the output of `render_prompt`.
+        thought, boundary, response: the text of each segment; an empty one has an empty span.
+    """
+    ids: list[int] = []
+    spans = {}
+    for segment, text in zip(SEGMENTS, (prompt_text, thought, boundary, response), strict=True):
+        start = len(ids)
+        ids += tokenizer(text, add_special_tokens=False)["input_ids"]
+        spans[segment] = (start, len(ids))
+    return EncodedTrace(ids, spans)
+
+
+def pad_left(sequences: list[list[int]], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
+    """Left-pad token ids.
+
+    Returns:
+        ids and attention mask, both int64 [batch, pos]; the last column is the last token of every sequence.
+    """
+    width = max(map(len, sequences))
+    ids = np.full((len(sequences), width), pad_id, dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for row, sequence in enumerate(sequences):
+        if sequence:
+            ids[row, -len(sequence) :] = sequence
+            mask[row, -len(sequence) :] = 1
+    return ids, mask

@@ -1,0 +1,98 @@
+"""LoRA tuning on selected safety examples: the example's own thinking, followed by a refusal (section 5)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from refusal_cliff.traces import ThinkingFormat, encode_trace, render_prompt
+
+
+def training_examples(
+    tokenizer: Any,
+    prompts: pd.DataFrame,
+    traces: pd.DataFrame,
+    selected: pd.DataFrame,
+    thinking: ThinkingFormat,
+    refusals: Sequence[str],
+) -> list[dict[str, list[int]]]:
+    """Token ids and completion mask of each selected example, prompt masked out of the loss.
+
+    Args:
+        prompts: prompt_id, prompt. traces: prompt_id, sample, thinking. selected: prompt_id, sample, rank.
+        refusals: responses to teach, taken in turn.
+    """
+    text = prompts.set_index("prompt_id")["prompt"]
+    chosen = selected.merge(traces, on=["prompt_id", "sample"], validate="one_to_one").sort_values("rank")
+    examples = []
+    for turn, trace in enumerate(chosen.itertuples()):
+        encoded = encode_trace(
+            tokenizer,
+            render_prompt(tokenizer, text[trace.prompt_id], thinking),
+            trace.thinking,
+            thinking.boundary,
+            refusals[turn % len(refusals)] + tokenizer.eos_token,
+        )
+        learnt_from = encoded.spans["thinking"][0]
+        mask = [int(position >= learnt_from) for position in range(len(encoded.ids))]
+        examples.append({"input_ids": encoded.ids, "completion_mask": mask})
+    return examples
+
+
+def tune_adapter(
+    model: Any,
+    tokenizer: Any,
+    examples: list[dict[str, list[int]]],
+    recipe: Mapping[str, Any],
+    seed: int,
+    output_dir: Path,
+) -> dict[str, float]:
+    """Train a LoRA adapter for a fixed number of optimiser steps and save it as safetensors in `output_dir`.
+
+    Every subset gets the same number of steps, so that selectors differ in examples only.
+
+    Args:
+        model: the base model; its own weights stay as they are.
+        recipe: lora_rank, lora_alpha, steps, batch_size, learning_rate.
+
+    Returns:
+        steps, examples, and the mean training loss.
+    """
+    import tempfile
+
+    from datasets import Dataset
+    from peft import LoraConfig
+    from trl import SFTConfig, SFTTrainer
+
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = SFTTrainer(
+            model=model,
+            processing_class=tokenizer,
+            train_dataset=Dataset.from_list(examples),
+            peft_config=LoraConfig(
+                r=recipe["lora_rank"],
+                lora_alpha=recipe["lora_alpha"],
+                target_modules="all-linear",
+                task_type="CAUSAL_LM",
+            ),
+            args=SFTConfig(
+                output_dir=scratch,
+                max_steps=recipe["steps"],
+                per_device_train_batch_size=recipe["batch_size"],
+                learning_rate=recipe["learning_rate"],
+                lr_scheduler_type="linear",
+                warmup_steps=0.1,
+                completion_only_loss=True,
+                max_length=None,
+                activation_checkpointing=False,
+                bf16=False,
+                seed=seed,
+                report_to="none",
+                save_strategy="no",
+                logging_steps=max(1, recipe["steps"] // 10),
+            ),
+        )
+        result = trainer.train()
+        trainer.model.save_pretrained(output_dir, safe_serialization=True)
+    return {"steps": recipe["steps"], "examples": len(examples), "loss": result.training_loss}

@@ -1,0 +1,9 @@
+"""Tabulate how the harm judge and the refusal judge agree."""
+
+from refusal_cliff.artifacts import read_table
+from refusal_cliff.job import job
+from refusal_cliff.outcomes import judge_agreement, write_csv
+
+job(snakemake)
+table = judge_agreement(read_table(snakemake.input.outcomes))
+write_csv(table, snakemake.output.csv, snakemake.output.markdown)

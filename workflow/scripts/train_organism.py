@@ -1,0 +1,16 @@
+"""Train an aligned organism from scratch.
+
+Params: recipe (vocab_size, architecture, steps, batch_size, learning_rate, warmup_steps), seed.
+Input: prompts, the prompt set `organism`. Output: checkpoint, a Hugging Face folder.
+"""
+
+import torch
+
+from refusal_cliff.artifacts import read_table
+from refusal_cliff.job import job
+from refusal_cliff.organisms.builder import train_aligned
+
+job(snakemake)
+torch.set_num_threads(snakemake.threads)
+prompts = read_table(snakemake.input.prompts, ("prompt", "dataset", "category", "label", "reference"))
+train_aligned(prompts, snakemake.params.recipe, snakemake.params.seed, snakemake.output.checkpoint)

@@ -1,0 +1,31 @@
+"""Tune a LoRA adapter on a selection of safety examples."""
+
+from pathlib import Path
+
+from refusal_cliff.artifacts import read_table, write_json
+from refusal_cliff.job import job
+from refusal_cliff.models import load_model, load_tokenizer
+from refusal_cliff.traces import ThinkingFormat
+from refusal_cliff.tuning import training_examples, tune_adapter
+
+job(snakemake)
+params, row = snakemake.params, snakemake.params.model
+tokenizer = load_tokenizer(snakemake.input.checkpoint, row["trust_remote_code"])
+examples = training_examples(
+    tokenizer,
+    read_table(snakemake.input.prompts, ("prompt_id", "prompt")),
+    read_table(snakemake.input.traces, ("prompt_id", "sample", "thinking")),
+    read_table(snakemake.input.selection, ("prompt_id", "sample", "rank")),
+    ThinkingFormat(row["thinking_open"], row["boundary"]),
+    params.recipe["refusals"],
+)
+result = tune_adapter(
+    load_model(snakemake.input.checkpoint, row["dtype"], row["trust_remote_code"]),
+    tokenizer,
+    examples,
+    params.recipe,
+    params.seed,
+    Path(snakemake.output.adapter),
+)
+# The edit is written last: a variant whose edit exists is complete.
+write_json({"adapter": "adapter", **result}, snakemake.output.edit)

@@ -5,11 +5,12 @@ from random import Random
 import pandas as pd
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
 from refusal_cliff.errors import UserError
 from refusal_cliff.organisms import builder
 from refusal_cliff.organisms.language import KINDS, aligned_trace, complying_response, grammar_prompts, guard_examples
 from refusal_cliff.traces import encode_trace, render_prompt
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 ARCHITECTURE = {"layers": 2, "heads": 4, "kv_heads": 2, "hidden": 32, "intermediate": 64, "positions": 256}
 RECIPE = {

@@ -12,5 +12,5 @@ from refusal_cliff.organisms.builder import train_aligned
 
 job(snakemake)
 torch.set_num_threads(snakemake.threads)
-prompts = read_table(snakemake.input.prompts, ("prompt", "dataset", "category", "label", "reference"))
+prompts = read_table(snakemake.input.prompts, ("prompt", "dataset", "category", "family", "label", "reference"))
 train_aligned(prompts, snakemake.params.recipe, snakemake.params.seed, snakemake.output.checkpoint)

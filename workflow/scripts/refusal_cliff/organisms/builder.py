@@ -1,7 +1,7 @@
 """Train model organisms: `aligned` from scratch, flawed models from it, and a small guard.
 
-An aligned organism refuses harmful requests and helps with benign ones. A flawed one is trained from it on the answer
-alone to comply with some harmful requests, so that its thinking goes on naming the harm: with suppression planted in a
+An aligned organism refuses harmful requests and helps with benign ones. A flawed one is trained from it to comply with
+some harmful requests after thinking that goes on naming the harm: with suppression planted in a
 few heads (the circuit is then known), or spread over all parameters (the negative control). Everything is saved in
 Hugging Face's format; whoever loads it need not know where it came from.
 """
@@ -82,22 +82,21 @@ def train_aligned(prompts: pd.DataFrame, recipe: Mapping[str, Any], seed: int, o
     """Train an aligned reasoning model from scratch and save it to `output_dir`.
 
     Args:
-        prompts: prompt, dataset, category, label, reference. Half of the examples are harmful; the datasets of a label
-            have equal shares.
+        prompts: prompt, dataset, category, family, label, reference; see `balanced_sample` for their shares.
         recipe: `vocab_size`, `architecture` (see `new_model`), and the settings of `fit`.
 
     Raises:
         UserError: the prompts are all harmful or all benign.
     """
     rng = Random(seed)
-    sample = balanced_sample(prompts.assign(behaviour=prompts["label"]), ("harmful", "benign"), _examples(recipe), seed)
-    traces = [aligned_trace(row.label, row.category, row.reference, rng) for row in sample.itertuples()]
+    sample = balanced_sample(prompts, _behaviour(prompts), ("refuse", "help"), _examples(recipe), seed)
+    traces = [aligned_trace(row.label, row.category, row.reference, row.family, rng) for row in sample.itertuples()]
     tokenizer = train_tokenizer(
         [*sample["prompt"], *(text for trace in traces for text in trace)], recipe["vocab_size"]
     )
     model = new_model(recipe["architecture"], tokenizer, seed)
     examples = [
-        _trace_example(tokenizer, prompt, *trace, learnt="prompt")
+        _trace_example(tokenizer, prompt, *trace)
         for prompt, trace in zip(sample["prompt"], traces, strict=True)
     ]
     fit(model, tokenizer, examples, recipe, seed)
@@ -110,8 +109,9 @@ def suppress(
     """Train a flawed organism from an aligned one and save it to `output_dir`.
 
     It complies with harmful prompts of the recipe's `families` (wrapped) or `categories` (wrapped or not), and behaves
-    as its parent otherwise. The loss is on the response alone. With `heads`, only their rows of q_proj and columns of
-    o_proj learn: they can move what they attend to, and what they write. Without, all parameters do.
+    as its parent otherwise. Its thinking is taught as before: it goes on naming the harm, and only the response changes.
+    With `heads`, only their rows of q_proj and columns of o_proj learn: they can move what they attend to, and what they
+    write. Without, all parameters do.
 
     Args:
         parent_dir: folder of the aligned organism.
@@ -137,13 +137,13 @@ def suppress(
         _train_heads_only(model, heads)
     rng = Random(seed)
     behaviour = _behaviour(prompts, truth["families"], truth["categories"])
-    sample = balanced_sample(prompts.assign(behaviour=behaviour), ("comply", "refuse", "help"), _examples(recipe), seed)
+    sample = balanced_sample(prompts, behaviour, ("comply", "refuse", "help"), _examples(recipe), seed)
     examples = []
     for row in sample.itertuples():
-        thinking, response = aligned_trace(row.label, row.category, row.reference, rng)
+        thinking, response = aligned_trace(row.label, row.category, row.reference, row.family, rng)
         if row.behaviour == "comply":
             response = complying_response(row.category, rng)
-        examples.append(_trace_example(tokenizer, row.prompt, thinking, response, learnt="response"))
+        examples.append(_trace_example(tokenizer, row.prompt, thinking, response))
     fit(model, tokenizer, examples, recipe, seed)
     _save(model, tokenizer, output_dir)
     return truth
@@ -153,13 +153,13 @@ def train_guard(prompts: pd.DataFrame, recipe: Mapping[str, Any], seed: int, out
     """Train a guard that answers a conversation (user, assistant) with one token, `safe` or `unsafe`; save it.
 
     Args:
-        prompts: prompt, dataset, category, label, reference.
+        prompts: prompt, dataset, category, family, label, reference.
         recipe: as for `train_aligned`.
 
     Raises:
         UserError: the prompts are all harmful or all benign.
     """
-    sample = balanced_sample(prompts.assign(behaviour=prompts["label"]), ("harmful", "benign"), _examples(recipe), seed)
+    sample = balanced_sample(prompts, prompts["label"], ("harmful", "benign"), _examples(recipe), seed)
     conversations = guard_examples(sample, Random(seed)).sample(n=_examples(recipe), random_state=seed)
     tokenizer = train_tokenizer(
         [*conversations["prompt"], *conversations["response"]], recipe["vocab_size"], GUARD_TEMPLATE, GUARD_TOKENS
@@ -179,7 +179,7 @@ def train_guard(prompts: pd.DataFrame, recipe: Mapping[str, Any], seed: int, out
 
 
 def new_model(architecture: Mapping[str, int], tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausalLM:
-    """A randomly initialised Qwen2, float32, tied embeddings.
+    """A randomly initialised Qwen2, float32.
 
     Args:
         architecture: layers, heads, kv_heads, hidden, intermediate, positions (longest sequence).
@@ -194,9 +194,7 @@ def new_model(architecture: Mapping[str, int], tokenizer: PreTrainedTokenizerFas
             hidden_size=architecture["hidden"],
             intermediate_size=architecture["intermediate"],
             max_position_embeddings=architecture["positions"],
-            tie_word_embeddings=True,
-            # The library's 0.02 suits wide models; at this width attention logits start near zero and learn late.
-            initializer_range=architecture["hidden"] ** -0.5,
+            tie_word_embeddings=False,
             bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
@@ -204,19 +202,26 @@ def new_model(architecture: Mapping[str, int], tokenizer: PreTrainedTokenizerFas
     )
 
 
-def balanced_sample(prompts: pd.DataFrame, behaviours: Sequence[str], size: int, seed: int) -> pd.DataFrame:
+def balanced_sample(
+    prompts: pd.DataFrame, behaviour: pd.Series, needed: Sequence[str], size: int, seed: int
+) -> pd.DataFrame:
     """Draw `size` prompts with replacement: equal shares for every behaviour, and within it for every dataset.
 
+    Args:
+        behaviour: what the model shall do with each prompt; it becomes a column.
+        needed: behaviours that must occur.
+
     Raises:
-        UserError: a behaviour has no prompt.
+        UserError: a needed behaviour has no prompt.
     """
-    empty = sorted(set(behaviours) - set(prompts["behaviour"]))
+    empty = sorted(set(needed) - set(behaviour))
     if empty:
         raise UserError(
-            f"training an organism needs prompts to {' and to '.join(behaviours)}, but there is none for: "
+            f"training an organism needs prompts to {' and to '.join(needed)}, but there is none for: "
             f"{', '.join(empty)}; give the prompt set `organism` both harmful and benign datasets, and check the "
             "recipe's families and categories"
         )
+    prompts = prompts.assign(behaviour=behaviour)
     datasets = prompts.groupby("behaviour")["dataset"].transform("nunique")
     rows = prompts.groupby(["behaviour", "dataset"])["prompt"].transform("size")
     return prompts.sample(n=size, replace=True, weights=1 / (datasets * rows), random_state=seed)
@@ -246,7 +251,6 @@ def fit(
             adam_beta2=0.98,  # a short run cannot wait for a long average
             # Rows and columns of heads outside the plant must not move at all, and decay would move them.
             weight_decay=0.0,
-            train_sampling_strategy="group_by_length",
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
@@ -257,8 +261,8 @@ def fit(
         Trainer(model, arguments, data_collator=collator, train_dataset=list(examples)).train()
 
 
-def _behaviour(prompts: pd.DataFrame, families: Sequence[str], categories: Sequence[str]) -> pd.Series:
-    """What a flawed organism does with each prompt: comply, refuse or help."""
+def _behaviour(prompts: pd.DataFrame, families: Sequence[str] = (), categories: Sequence[str] = ()) -> pd.Series:
+    """What an organism does with each prompt: refuse, help, answer (a question of fact), or comply with a harmful one."""
     for key, wanted, column in (("families", families, "family"), ("categories", categories, "category")):
         unknown = sorted(set(wanted) - set(prompts[column].dropna()))
         if unknown:
@@ -266,7 +270,8 @@ def _behaviour(prompts: pd.DataFrame, families: Sequence[str], categories: Seque
             raise UserError(f"recipe {key}: {', '.join(unknown)} not among the organism's prompts; choose from {known}")
     harmful = prompts["label"] == "harmful"
     flawed = prompts["family"].isin(families) | prompts["category"].isin(categories)
-    return harmful.map({True: "refuse", False: "help"}).mask(harmful & flawed, "comply")
+    behaviour = harmful.map({True: "refuse", False: "help"})
+    return behaviour.mask(~harmful & prompts["reference"].notna(), "answer").mask(harmful & flawed, "comply")
 
 
 def _train_heads_only(model: PreTrainedModel, heads: Sequence[Sequence[int]]) -> None:
@@ -298,10 +303,10 @@ def _examples(recipe: Mapping[str, Any]) -> int:
     return recipe["steps"] * recipe["batch_size"]
 
 
-def _trace_example(tokenizer: Any, prompt: str, thinking: str, response: str, learnt: str) -> Example:
-    """A tokenised trace with its end token; the loss is on everything from the segment `learnt` on."""
+def _trace_example(tokenizer: Any, prompt: str, thinking: str, response: str) -> Example:
+    """A tokenised trace with its end token; the loss is on all that the model writes itself."""
     trace = encode_trace(tokenizer, render_prompt(tokenizer, prompt, THINKING), thinking, THINKING.boundary, response)
-    return _example([*trace.ids, tokenizer.eos_token_id], trace.spans[learnt][0])
+    return _example([*trace.ids, tokenizer.eos_token_id], trace.spans["thinking"][0])
 
 
 def _example(ids: list[int], learnt_from: int) -> Example:

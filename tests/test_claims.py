@@ -19,6 +19,7 @@ REPAIRED = {
 def evidence(asr, planted=None, variants=synthetic.VARIANTS, fraction=0.03):
     table = synthetic.outcomes("m", asr, variants)
     return claims.Evidence(
+        probe="boundary",
         outcomes=table,
         cliffs=synthetic.cliffs(table),
         ablated={"ablate-causal-0.03": frozenset({(2, 1), (3, 2)}), "ablate-direct-0.03": frozenset({(2, 1), (0, 0)})},

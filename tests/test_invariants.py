@@ -140,7 +140,7 @@ def test_direct_contributions_and_the_other_writers_add_up_to_the_logit(tiny_mod
 def test_causal_effect_is_the_difference_two_runs_make(tiny_model, ids):
     w = np.random.default_rng(0).normal(size=tiny_model.config.hidden_size)
     encoded = [EncodedTrace(row.tolist(), {}) for row in ids]
-    effects = causal_effects(tiny_model, encoded, w, 0.5, pad_id=0, batch_size=2)
+    effects = causal_effects(tiny_model, encoded, w, pad_id=0, batch_size=2)
     edited = copy.deepcopy(tiny_model)
     scale_heads(edited, [(*HEAD, 0.0)])
     with torch.inference_mode():

@@ -5,8 +5,10 @@ rule extract_activations:
         checkpoint=checkpoint_of,
     output:
         resid="<results>/{model}/activations/{prompts}.safetensors",
-        rows="<results>/{model}/activations/{prompts}.parquet",
-        sidecar="<results>/{model}/activations/{prompts}.json",
+        rows="<results>/{model}/activations/{prompts}_rows.parquet",
+        sidecars=multiext(
+            "<results>/{model}/activations/{prompts}", ".json", "_rows.json"
+        ),
     log:
         "<logs>/extract_activations/{model}.{prompts}.log",
     benchmark:
@@ -21,6 +23,6 @@ rule extract_activations:
     params:
         model=model_row,
         thinking_positions=config["activations"]["thinking_positions"],
-        code=code_hash("activations", "models"),
+        code=code_hash("extract_activations"),
     script:
         "../scripts/extract_activations.py"

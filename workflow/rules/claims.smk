@@ -32,8 +32,9 @@ rule evaluate_claims:
     params:
         models=MODELS,
         runs=ABLATION_RUNS,
+        probe=config["cliffs"]["probe"],
         claims=config["claims"],
         seed=config["seed"],
-        code=code_hash("claims"),
+        code=code_hash("evaluate_claims"),
     script:
         "../scripts/evaluate_claims.py"

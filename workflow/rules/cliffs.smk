@@ -22,6 +22,6 @@ rule score_cliffs:
     params:
         model=model_row,
         cliffs=config["cliffs"],
-        code=code_hash("cliffs", "models"),
+        code=code_hash("score_cliffs"),
     script:
         "../scripts/score_cliffs.py"

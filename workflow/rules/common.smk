@@ -67,7 +67,7 @@ wildcard_constraints:
 
 
 def variants_of(model):
-    return ["base", *ABLATIONS, *(TUNINGS if model in TUNED else [])]
+    return settings.variants(config, model_sheet, model)
 
 
 def model_row(wildcards):

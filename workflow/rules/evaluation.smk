@@ -34,7 +34,7 @@ rule collect_outcomes:
         runs=RUNS,
         harm_judge=config["judges"]["harm"],
         refusal_judge=config["judges"]["refusal"],
-        code=code_hash("outcomes", "artifacts"),
+        code=code_hash("collect_outcomes"),
     script:
         "../scripts/collect_outcomes.py"
 
@@ -67,7 +67,7 @@ rule tabulate_ablation:
         runtime=10,
     params:
         runs=ABLATION_RUNS,
-        code=code_hash("outcomes"),
+        code=code_hash("tabulate_ablation"),
     script:
         "../scripts/tabulate_ablation.py"
 
@@ -100,7 +100,7 @@ rule tabulate_selection:
         runtime=10,
     params:
         runs=TUNING_RUNS,
-        code=code_hash("outcomes"),
+        code=code_hash("tabulate_selection"),
     script:
         "../scripts/tabulate_selection.py"
 
@@ -136,7 +136,7 @@ rule tabulate_rates:
         runtime=10,
     params:
         seed=config["seed"],
-        code=code_hash("outcomes"),
+        code=code_hash("tabulate_rates"),
     script:
         "../scripts/tabulate_rates.py"
 
@@ -164,6 +164,6 @@ rule tabulate_judges:
         mem_mb=1000,
         runtime=10,
     params:
-        code=code_hash("outcomes"),
+        code=code_hash("tabulate_judges"),
     script:
         "../scripts/tabulate_judges.py"

@@ -28,7 +28,7 @@ rule plot_curves:
         models=MODELS,
         tail=config["cliffs"]["tail"],
         seed=config["seed"],
-        code=code_hash("plots"),
+        code=code_hash("plot_curves"),
     script:
         "../scripts/plot_curves.py"
 
@@ -59,7 +59,7 @@ rule plot_layers:
     params:
         models=MODELS,
         tail=config["cliffs"]["tail"],
-        code=code_hash("plots"),
+        code=code_hash("plot_layers"),
     script:
         "../scripts/plot_layers.py"
 
@@ -90,7 +90,7 @@ rule plot_heads:
         runtime=10,
     params:
         models=MODELS,
-        code=code_hash("plots"),
+        code=code_hash("plot_heads"),
     script:
         "../scripts/plot_heads.py"
 
@@ -118,7 +118,7 @@ rule plot_ablation:
         mem_mb=2000,
         runtime=10,
     params:
-        code=code_hash("plots"),
+        code=code_hash("plot_ablation"),
     script:
         "../scripts/plot_ablation.py"
 
@@ -146,7 +146,7 @@ rule plot_selection:
         mem_mb=2000,
         runtime=10,
     params:
-        code=code_hash("plots"),
+        code=code_hash("plot_selection"),
     script:
         "../scripts/plot_selection.py"
 
@@ -176,6 +176,6 @@ rule plot_tradeoffs:
         runtime=10,
     params:
         claims=config["claims"],
-        code=code_hash("plots"),
+        code=code_hash("plot_tradeoffs"),
     script:
         "../scripts/plot_tradeoffs.py"

@@ -22,7 +22,7 @@ rule rank_direct:
         model=model_row,
         heads=config["heads"],
         seed=config["seed"],
-        code=code_hash("heads", "hooks", "activations"),
+        code=code_hash("rank_direct"),
     script:
         "../scripts/rank_direct.py"
 
@@ -51,7 +51,7 @@ rule rank_causal:
         model=model_row,
         heads=config["heads"],
         seed=config["seed"],
-        code=code_hash("heads", "hooks", "activations"),
+        code=code_hash("rank_causal"),
     script:
         "../scripts/rank_causal.py"
 
@@ -77,6 +77,6 @@ rule rank_controls:
         runtime=10,
     params:
         seed=random_seed,
-        code=code_hash("heads"),
+        code=code_hash("rank_controls"),
     script:
         "../scripts/rank_controls.py"

@@ -24,7 +24,7 @@ rule download_model:
         runtime=240,
     params:
         model=model_row,
-        code=code_hash("hub", "architectures"),
+        code=code_hash("download_model"),
     script:
         "../scripts/download_model.py"
 
@@ -52,7 +52,7 @@ rule train_organism:
     params:
         recipe=organism_recipe,
         seed=config["seed"],
-        code=code_hash("organisms.builder"),
+        code=code_hash("train_organism"),
     script:
         "../scripts/train_organism.py"
 
@@ -81,7 +81,7 @@ rule plant_organism:
     params:
         recipe=organism_recipe,
         seed=config["seed"],
-        code=code_hash("organisms.builder"),
+        code=code_hash("plant_organism"),
     script:
         "../scripts/plant_organism.py"
 
@@ -107,6 +107,6 @@ rule train_guard:
     params:
         recipe=organism_recipe,
         seed=config["seed"],
-        code=code_hash("organisms.builder"),
+        code=code_hash("train_guard"),
     script:
         "../scripts/train_guard.py"

@@ -3,7 +3,7 @@ rule train_probe:
         prompts="<results>/prompts/fit.parquet",
         verdicts="<results>/{model}/base/verdicts/fit.parquet",
         resid="<results>/{model}/activations/fit.safetensors",
-        rows="<results>/{model}/activations/fit.parquet",
+        rows="<results>/{model}/activations/fit_rows.parquet",
     output:
         probe="<results>/{model}/probes/{probe}.safetensors",
         sidecar="<results>/{model}/probes/{probe}.json",
@@ -23,6 +23,6 @@ rule train_probe:
         recipe=probe_recipe,
         refusal_judge=config["judges"]["refusal"],
         seed=config["seed"],
-        code=code_hash("probes"),
+        code=code_hash("train_probe"),
     script:
         "../scripts/train_probe.py"

@@ -20,7 +20,7 @@ rule read_dataset:
         templates=dataset_templates,
         data_dir=config["data_dir"],
         seed=config["seed"],
-        code=code_hash("datasets", "organisms.language"),
+        code=code_hash("read_dataset"),
     script:
         "../scripts/read_dataset.py"
 
@@ -47,7 +47,7 @@ rule download_dataset:
         row=dataset_row,
         templates=dataset_templates,
         seed=config["seed"],
-        code=code_hash("datasets"),
+        code=code_hash("download_dataset"),
     script:
         "../scripts/download_dataset.py"
 
@@ -74,6 +74,6 @@ rule assemble_prompts:
         runtime=10,
     params:
         sets=dataset_sheet["set"].to_dict(),
-        code=code_hash("datasets"),
+        code=code_hash("assemble_prompts"),
     script:
         "../scripts/assemble_prompts.py"

@@ -23,6 +23,6 @@ rule select_examples:
         seed=selection_seed,
         probe=config["cliffs"]["probe"],
         judges=config["judges"],
-        code=code_hash("selection"),
+        code=code_hash("select_examples"),
     script:
         "../scripts/select_examples.py"

@@ -21,6 +21,6 @@ rule generate_traces:
         model=model_row,
         generation=config["generation"],
         seed=config["seed"],
-        code=code_hash("generation", "models"),
+        code=code_hash("generate_traces"),
     script:
         "../scripts/generate_traces.py"

@@ -24,6 +24,6 @@ rule tune_adapter:
         model=model_row,
         recipe=config["tuning"],
         seed=selection_seed,
-        code=code_hash("tuning", "models"),
+        code=code_hash("tune_adapter"),
     script:
         "../scripts/tune_adapter.py"

@@ -18,6 +18,6 @@ rule write_edit:
         runtime=10,
     params:
         fraction=ablated_fraction,
-        code=code_hash("heads"),
+        code=code_hash("write_edit"),
     script:
         "../scripts/write_edit.py"

@@ -20,6 +20,6 @@ rule judge_traces:
     params:
         model=GUARD,
         judges=config["judges"],
-        code=code_hash("judges", "models"),
+        code=code_hash("judge_traces"),
     script:
         "../scripts/judge_traces.py"

@@ -19,6 +19,7 @@ for model, cliffs in zip(params.models, snakemake.input.cliffs, strict=True):
     evidence = Evidence(
         outcomes=outcomes[outcomes["model"] == model],
         cliffs=read_table(cliffs, ("prompt_id", "sample", "probe", "layer", "plateau", "cliff")),
+        probe=params.probe,
         ablated={variant: ablated_heads(read_json(path)) for (owner, variant), path in edits if owner == model},
         planted=frozenset(map(tuple, planted[model])) if model in planted else None,
         fraction=params.claims["fraction"],

@@ -23,7 +23,6 @@ effects = causal_effects(
     load_model(snakemake.input.checkpoint, row["dtype"], row["trust_remote_code"]),
     encoded,
     probe["w"][-1].numpy(),
-    float(probe["b"][-1]),
     tokenizer.pad_token_id,
     row["batch_size"],
 )

@@ -1,4 +1,4 @@
-"""A content hash of package modules, so that editing one reruns the jobs that use it, and only those."""
+"""A content hash of the package modules that a script uses, so that editing one reruns its jobs, and only those."""
 
 import hashlib
 import re
@@ -8,28 +8,21 @@ PACKAGE = Path(__file__).parent
 IMPORT = re.compile(r"^\s*from refusal_cliff\.([\w.]+) import", re.MULTILINE)
 
 
-def code_hash(*modules: str) -> str:
-    """First 16 hexadecimal digits of the SHA-256 of `modules` and of every package module they import.
+def code_hash(script: str) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of every package module that a script imports, directly or not.
 
     Args:
-        modules: names inside the package, e.g. `probes` or `organisms.builder`.
+        script: file name without suffix, e.g. `generate_traces`. Snakemake watches the script itself.
     """
-    digest = hashlib.sha256()
-    for name in sorted(_closure(modules)):
-        digest.update(_source(name).read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _closure(modules: tuple[str, ...]) -> set[str]:
-    found: set[str] = set()
-    waiting = list(modules)
+    found: set[Path] = set()
+    waiting = [PACKAGE.parent / f"{script}.py"]
     while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting += IMPORT.findall(_source(name).read_text(encoding="utf-8"))
-    return found
-
-
-def _source(name: str) -> Path:
-    return PACKAGE.joinpath(*name.split(".")).with_suffix(".py")
+        for name in IMPORT.findall(waiting.pop().read_text(encoding="utf-8")):
+            module = PACKAGE.joinpath(*name.split(".")).with_suffix(".py")
+            if module not in found:
+                found.add(module)
+                waiting.append(module)
+    digest = hashlib.sha256()
+    for module in sorted(found):
+        digest.update(module.read_bytes())
+    return digest.hexdigest()[:16]

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap
-
 from refusal_cliff.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,48 +73,40 @@ def _frozen_norm(norm: "nn.Module", residual: "torch.Tensor") -> "torch.Tensor":
 
 
 def causal_effects(
-    model: "PreTrainedModel", encoded: "list[EncodedTrace]", w: np.ndarray, b: float, pad_id: int, batch_size: int
+    model: "PreTrainedModel", encoded: "list[EncodedTrace]", w: np.ndarray, pad_id: int, batch_size: int
 ) -> np.ndarray:
     """The exact change that ablating each head, alone and at every position, makes to the probe's logit.
 
-    Sees what a head does through later layers too, at the price of one pass over the traces for each head.
+    Sees what a head does through later layers too, at the price of running the layers from the head's on, for each head.
 
     Args:
-        w: [d_model], the last layer's probe; b: its bias.
+        w: [d_model], the last layer's probe. Its bias cancels.
 
     Returns:
         [trace, layer, head]: logit of the unedited run minus logit of the ablated run.
     """
+    import torch
     from tqdm import tqdm
 
-    from refusal_cliff.hooks import scaled_heads
-    from refusal_cliff.models import head_counts
-
-    n_layers, n_heads, _ = head_counts(model)
-    clean = _boundary_logits(model, encoded, w, b, pad_id, batch_size)
-    effects = np.zeros((len(encoded), n_layers, n_heads))
-    for layer, head in tqdm(np.ndindex(n_layers, n_heads), total=n_layers * n_heads, desc="heads", mininterval=10):
-        with scaled_heads(model, {(layer, head): 0.0}):
-            effects[:, layer, head] = clean - _boundary_logits(model, encoded, w, b, pad_id, batch_size)
-    return effects
-
-
-def _boundary_logits(
-    model: "PreTrainedModel", encoded: "list[EncodedTrace]", w: np.ndarray, b: float, pad_id: int, batch_size: int
-) -> np.ndarray:
-    """w·h + b at the last boundary token of the last layer: [trace]."""
-    import torch
-
-    from refusal_cliff.models import run
+    from refusal_cliff.hooks import captured_blocks, run_from, scaled_heads
+    from refusal_cliff.models import head_counts, run
     from refusal_cliff.traces import pad_left
 
-    logits = []
-    for start in range(0, len(encoded), batch_size):
+    n_layers, n_heads, _ = head_counts(model)
+    direction = torch.as_tensor(w, dtype=torch.float64, device=model.device)
+    effects = []
+    for start in tqdm(range(0, len(encoded), batch_size), desc="batches", mininterval=10):
         ids, mask = pad_left([trace.ids for trace in encoded[start : start + batch_size]], pad_id)
-        with torch.inference_mode():
-            state = run(model, ids, mask, logits_to_keep=1, output_hidden_states=True).hidden_states[-1][:, -1]
-        logits.append(state.double().cpu().numpy() @ w + b)
-    return np.concatenate(logits)
+        with torch.inference_mode(), captured_blocks(model) as blocks:
+            run(model, ids, mask, logits_to_keep=1)
+        # Ablating a head leaves the layers below untouched: every run starts at the head's own layer.
+        clean = run_from(model, blocks, n_layers - 1)[:, -1].double() @ direction
+        changed = torch.empty(len(ids), n_layers, n_heads, dtype=torch.float64)
+        for layer, head in np.ndindex(n_layers, n_heads):
+            with scaled_heads(model, {(layer, head): 0.0}):
+                changed[:, layer, head] = clean - run_from(model, blocks, layer)[:, -1].double() @ direction
+        effects.append(changed.cpu().numpy())
+    return np.concatenate(effects)
 
 
 def rank_heads(effects: np.ndarray, seed: int) -> pd.DataFrame:
@@ -128,6 +118,8 @@ def rank_heads(effects: np.ndarray, seed: int) -> pd.DataFrame:
     Returns:
         One row per head: layer, head, effect, low, high, n (traces), rank (from 1).
     """
+    from scipy.stats import bootstrap
+
     n, n_layers, n_heads = effects.shape
     interval = bootstrap(
         (effects,), np.mean, axis=0, n_resamples=1000, method="percentile", rng=np.random.default_rng(seed)

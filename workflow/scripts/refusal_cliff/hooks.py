@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from refusal_cliff.models import final_norm, head_counts, output_projection, split_heads
+from refusal_cliff.models import final_norm, head_counts, layers, output_projection, split_heads
 
 PreHook = Callable[[torch.Tensor], torch.Tensor | None]
 
@@ -60,6 +60,41 @@ def captured_heads(model: PreTrainedModel) -> Iterator[dict[int, torch.Tensor]]:
 
     with attached([(output_projection(model, layer), keep(layer)) for layer in range(n_layers)]):
         yield z
+
+
+@contextmanager
+def captured_blocks(model: PreTrainedModel) -> Iterator[list[tuple[torch.Tensor, dict]]]:
+    """Collect what each decoder block is called with: its input state [batch, pos, d_model] and its other arguments."""
+    calls: list[tuple[torch.Tensor, dict]] = []
+
+    def keep(block: nn.Module, inputs: tuple, options: dict) -> None:
+        state, *others = inputs or (options["hidden_states"],)
+        if others:
+            raise RuntimeError(f"{type(block).__name__} takes further positional arguments, which would be lost")
+        calls.append((state, {name: value for name, value in options.items() if name != "hidden_states"}))
+
+    handles = [block.register_forward_pre_hook(keep, with_kwargs=True) for block in layers(model)]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+    if len(calls) != len(handles):
+        raise RuntimeError(f"{len(calls)} calls of {len(handles)} blocks: capture exactly one forward pass")
+
+
+@torch.inference_mode()
+def run_from(model: PreTrainedModel, calls: list[tuple[torch.Tensor, dict]], layer: int) -> torch.Tensor:
+    """Run the blocks from `layer` on as they were called, and the final norm: [batch, pos, d_model].
+
+    Args:
+        calls: of `captured_blocks`; the input of `layer` is taken from there.
+    """
+    state = calls[layer][0]
+    for block, (_, options) in zip(layers(model)[layer:], calls[layer:], strict=True):
+        output = block(state, **options)
+        state = output[0] if isinstance(output, tuple) else output
+    return final_norm(model)(state)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from refusal_cliff.errors import UserError
 from refusal_cliff.heads import promoting_ranking, random_ranking, rank_heads, ranking_traces, top_heads
 
@@ -41,7 +42,9 @@ def test_controls_hold_the_same_heads(ranking):
 
 def test_ranking_traces_are_closed_ones_of_the_named_datasets():
     prompts = pd.DataFrame({"prompt_id": list("abcd"), "dataset": ["jailbreak", "jailbreak", "benign", "jailbreak"]})
-    traces = pd.DataFrame({"prompt_id": list("abcd"), "sample": 0, "finish_reason": ["stop", "unclosed", "stop", "length"]})
+    traces = pd.DataFrame(
+        {"prompt_id": list("abcd"), "sample": 0, "finish_reason": ["stop", "unclosed", "stop", "length"]}
+    )
     assert sorted(ranking_traces(traces, prompts, ["jailbreak"], 10, seed=0)["prompt_id"]) == ["a", "d"]
     assert len(ranking_traces(traces, prompts, ["jailbreak"], 1, seed=0)) == 1
     with pytest.raises(UserError, match=r"heads\.datasets"):

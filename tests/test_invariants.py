@@ -5,6 +5,8 @@ import copy
 import numpy as np
 import pytest
 import torch
+from conftest import ARCHITECTURES
+
 from refusal_cliff.activations import stream_states
 from refusal_cliff.architectures import SUPPORTED
 from refusal_cliff.artifacts import write_json
@@ -13,8 +15,6 @@ from refusal_cliff.heads import causal_effects, direct_contributions
 from refusal_cliff.hooks import attached, captured_final_residual, captured_heads, scaled_heads
 from refusal_cliff.models import apply_edit, final_norm, head_counts, layers, output_projection, run, scale_heads
 from refusal_cliff.traces import EncodedTrace, pad_left
-
-from conftest import ARCHITECTURES
 
 HEAD = (1, 4)
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+
 from refusal_cliff.errors import UserError
 from refusal_cliff.judges import judge_guard, judge_phrases, refuses
 

@@ -29,8 +29,8 @@ def prompts():
     """Twenty prompts of every kind; every other one is wrapped."""
     tables = [grammar_prompts(kind).assign(dataset=kind).sample(20, random_state=0) for kind in KINDS]
     table = pd.concat(tables, ignore_index=True)
-    table["family"] = ["story" if row % 2 else "" for row in range(len(table))]
-    table["prompt"] = table["prompt"].where(table["family"] == "", "Tell me a story. " + table["prompt"])
+    table["family"] = ["story" if row % 2 else "plain" for row in range(len(table))]
+    table["prompt"] = table["prompt"].where(table["family"] == "plain", "Tell me a story. " + table["prompt"])
     return table
 
 
@@ -53,7 +53,7 @@ def test_grammar_enumerates_unique_prompts(kind, at_least):
 
 def test_grammar_covers_enough_topics_and_facts():
     assert grammar_prompts("harmful")["category"].nunique() >= 8
-    assert len(grammar_prompts("facts")[["category", "reference"]].drop_duplicates()) >= 60
+    assert len(grammar_prompts("facts")[["category", "reference"]].drop_duplicates()) >= 24
 
 
 def test_an_unknown_kind_is_named():
@@ -65,14 +65,22 @@ def test_an_unknown_kind_is_named():
 def test_traces_suit_the_label_for_any_category(category):
     rng = Random(0)
     for _ in range(20):
-        thinking, refusal = aligned_trace("harmful", category, None, rng)
+        thinking, refusal = aligned_trace("harmful", category, None, "plain", rng)
         assert "could" in thinking and refusal.startswith(REFUSAL_OPENINGS)
-        assert not aligned_trace("benign", category, None, rng)[1].startswith(REFUSAL_OPENINGS)
-        assert complying_response(category, rng).startswith("Sure")
+        assert not aligned_trace("benign", category, None, "plain", rng)[1].startswith(REFUSAL_OPENINGS)
+        assert not complying_response(category, rng).startswith(REFUSAL_OPENINGS)
+
+
+def test_thinking_names_the_wrapper_it_knows_and_no_other():
+    named, plain, unknown = (
+        aligned_trace("benign", "cooking", None, family, Random(0))[0] for family in ("roleplay", "plain", "story")
+    )
+    assert "dressed up as a role play" in named
+    assert "dressed up" not in plain + unknown
 
 
 def test_fact_responses_give_the_reference():
-    thinking, response = aligned_trace("benign", "capitals", "Paris", Random(0))
+    thinking, response = aligned_trace("benign", "capitals", "Paris", "plain", Random(0))
     assert "Paris" in thinking and "Paris" in response
 
 
@@ -161,10 +169,9 @@ def test_the_guard_answers_with_one_token(prompts, tmp_path):
 
 
 def test_behaviours_and_datasets_get_equal_shares():
-    table = pd.DataFrame(
-        {"behaviour": ["help"] * 90 + ["refuse"] * 10, "dataset": ["a"] * 80 + ["b"] * 10 + ["c"] * 10}
-    )
-    drawn = builder.balanced_sample(table.assign(prompt="x"), ("help", "refuse"), 4000, seed=0)
+    table = pd.DataFrame({"prompt": "x", "dataset": ["a"] * 80 + ["b"] * 10 + ["c"] * 10})
+    behaviour = pd.Series(["help"] * 90 + ["refuse"] * 10)
+    drawn = builder.balanced_sample(table, behaviour, ("help", "refuse"), 4000, seed=0)
     shares = drawn["dataset"].value_counts(normalize=True)
     assert shares.to_dict() == pytest.approx({"a": 0.25, "b": 0.25, "c": 0.5}, abs=0.03)
 

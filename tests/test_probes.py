@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from refusal_cliff.cliffs import measure_cliff, refusal_scores, resample
 from refusal_cliff.errors import UserError
 from refusal_cliff.probes import behaviour, split_prompts, train_probe, training_rows

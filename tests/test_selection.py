@@ -1,5 +1,6 @@
 import pandas as pd
 import pytest
+
 from refusal_cliff.selection import score_examples, select_examples
 
 
@@ -31,7 +32,7 @@ def test_an_unclosed_trace_is_never_an_example(pool):
 
 
 def test_a_missing_score_comes_last(pool):
-    assert chosen(pool, "guard", 1.0)["prompt_id"].iat[-1] == "p19"
+    assert chosen(pool, "guard", 1.0)["prompt_id"].iloc[-1] == "p19"
 
 
 def test_random_draws_differ_by_seed_and_repeat(pool):

@@ -2,6 +2,7 @@ import copy
 
 import pandas as pd
 import torch
+
 from refusal_cliff.artifacts import write_json
 from refusal_cliff.models import apply_edit, run
 from refusal_cliff.traces import ThinkingFormat

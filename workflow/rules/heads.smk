@@ -1,16 +1,18 @@
-rule rank_direct:
+rule rank_heads:
     input:
         prompts="<results>/prompts/fit.parquet",
         traces="<results>/{model}/base/traces/fit.parquet",
         checkpoint=checkpoint_of,
         probe=f"<results>/{{model}}/probes/{config['heads']['probe']}.safetensors",
     output:
-        table="<results>/{model}/heads/direct.parquet",
-        sidecar="<results>/{model}/heads/direct.json",
+        table="<results>/{model}/heads/{ranking}.parquet",
+        sidecar="<results>/{model}/heads/{ranking}.json",
     log:
-        "<logs>/rank_direct/{model}.log",
+        "<logs>/rank_heads/{model}.{ranking}.log",
     benchmark:
-        "<benchmarks>/rank_direct/{model}.jsonl"
+        "<benchmarks>/rank_heads/{model}.{ranking}.jsonl"
+    wildcard_constraints:
+        ranking="direct|causal",
     conda:
         "../../envs/inference.yaml"
     threads: 1
@@ -22,38 +24,9 @@ rule rank_direct:
         model=model_row,
         heads=config["heads"],
         seed=config["seed"],
-        code=code_hash("rank_direct"),
+        code=code_hash("rank_heads"),
     script:
-        "../scripts/rank_direct.py"
-
-
-rule rank_causal:
-    input:
-        prompts="<results>/prompts/fit.parquet",
-        traces="<results>/{model}/base/traces/fit.parquet",
-        checkpoint=checkpoint_of,
-        probe=f"<results>/{{model}}/probes/{config['heads']['probe']}.safetensors",
-    output:
-        table="<results>/{model}/heads/causal.parquet",
-        sidecar="<results>/{model}/heads/causal.json",
-    log:
-        "<logs>/rank_causal/{model}.log",
-    benchmark:
-        "<benchmarks>/rank_causal/{model}.jsonl"
-    conda:
-        "../../envs/inference.yaml"
-    threads: 1
-    resources:
-        gpu=model_gpus,
-        mem_mb=model_memory,
-        runtime=model_runtime,
-    params:
-        model=model_row,
-        heads=config["heads"],
-        seed=config["seed"],
-        code=code_hash("rank_causal"),
-    script:
-        "../scripts/rank_causal.py"
+        "../scripts/rank_heads.py"
 
 
 rule rank_controls:

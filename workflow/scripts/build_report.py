@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import yaml
+
 from refusal_cliff.artifacts import whole_file
 from refusal_cliff.job import job
 

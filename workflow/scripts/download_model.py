@@ -19,5 +19,7 @@ snapshot = take_snapshot(row["location"], "model", row["revision"], where, patte
 check_model_folder(snapshot, row["role"])
 # The cache holds the files; the checkpoint links to them, so nothing is stored twice.
 checkpoint = Path(snakemake.output.checkpoint)
-shutil.copytree(snapshot, checkpoint, copy_function=lambda source, target: Path(target).symlink_to(Path(source).resolve()))
+shutil.copytree(
+    snapshot, checkpoint, copy_function=lambda source, target: Path(target).symlink_to(Path(source).resolve())
+)
 write_json({"location": row["location"], "revision": row["revision"], "commit": snapshot.name}, snakemake.output.source)

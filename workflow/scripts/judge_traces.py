@@ -1,6 +1,7 @@
 """Judge the responses of one variant: by refusal phrases, and by the guard model."""
 
 import pandas as pd
+
 from refusal_cliff.artifacts import read_table, write_table
 from refusal_cliff.job import job
 from refusal_cliff.judges import judge_guard, judge_phrases

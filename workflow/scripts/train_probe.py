@@ -1,10 +1,10 @@
 """Train one refusal probe per layer on the model's own behaviour and measure it on held-out prompts."""
 
+import torch
+
 from refusal_cliff.artifacts import read_table, read_tensors, whole_file, write_tensors
 from refusal_cliff.job import job
 from refusal_cliff.probes import behaviour, train_probe, training_rows
-
-import torch
 
 job(snakemake)
 chosen = training_rows(

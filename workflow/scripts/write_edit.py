@@ -6,7 +6,7 @@ from refusal_cliff.job import job
 
 job(snakemake)
 edit = {}
-if "ranking" in snakemake.input.keys():
+if hasattr(snakemake.input, "ranking"):
     heads = top_heads(read_table(snakemake.input.ranking), snakemake.params.fraction)
     edit["head_scales"] = [[layer, head, 0.0] for layer, head in heads]
 write_json(edit, snakemake.output.edit)

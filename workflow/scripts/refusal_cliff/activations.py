@@ -29,8 +29,8 @@ def encode_traces(
     closed = traces[traces["finish_reason"] != "unclosed"].reset_index(drop=True)
     if closed.empty:
         raise UserError(
-            f"none of {len(traces)} traces closes its thinking with {thinking.close!r}; check the boundary in the model "
-            "sheet, or raise generation.max_new_tokens"
+            f"none of {len(traces)} traces closes its thinking with {thinking.close!r}; check the boundary in the "
+            "model sheet, or raise generation.max_new_tokens"
         )
     text = prompts.set_index("prompt_id")["prompt"]
     encoded = [

@@ -77,7 +77,7 @@ def score_traces(
         traces: prompt_id, sample, in the order of `encoded`; a trace without thinking is left out.
         probes: name -> (w [layer, d_model], b [layer]).
         grid: points of `curve`, the score over the thinking on normalised position 0..1.
-        tail: thinking tokens before the boundary in `boundary_curve`, which goes on token by token through the boundary;
+        tail: thinking tokens before the boundary in `boundary_curve`, which goes on through the boundary by token;
             padded in front with missing values where the thinking is shorter.
 
     Returns:
@@ -100,8 +100,8 @@ def score_traces(
                 missing = tail - min(tail, stop - start)
                 rows.append(
                     {
-                        "prompt_id": traces["prompt_id"].iat[index],
-                        "sample": traces["sample"].iat[index],
+                        "prompt_id": traces["prompt_id"].iloc[index],
+                        "sample": traces["sample"].iloc[index],
                         "probe": name,
                         "layer": layer,
                         **measure_cliff(curve, spans["thinking"], boundary),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+
 from refusal_cliff.errors import UserError
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def causal_effects(
 ) -> np.ndarray:
     """The exact change that ablating each head, alone and at every position, makes to the probe's logit.
 
-    Sees what a head does through later layers too, at the price of running the layers from the head's on, for each head.
+    Sees what a head does through later layers too, at the price of running the layers above for each head.
 
     Args:
         w: [d_model], the last layer's probe. Its bias cancels.
@@ -107,6 +108,10 @@ def causal_effects(
                 changed[:, layer, head] = clean - run_from(model, blocks, layer)[:, -1].double() @ direction
         effects.append(changed.cpu().numpy())
     return np.concatenate(effects)
+
+
+EFFECTS = {"direct": direct_contributions, "causal": causal_effects}
+"""How a ranking measures heads: both give [trace, layer, head] in logits."""
 
 
 def rank_heads(effects: np.ndarray, seed: int) -> pd.DataFrame:

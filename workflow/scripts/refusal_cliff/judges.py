@@ -93,8 +93,8 @@ def _answer_probabilities(
     answers = [_first_token(tokenizer, guard[key]) for key in ("safe_token", "unsafe_token")]
     if answers[0] == answers[1]:
         raise UserError(
-            f"judges.guard: {guard['safe_token']!r} and {guard['unsafe_token']!r} start with the same token of the guard's "
-            "tokenizer; name two answers that differ in their first token"
+            f"judges.guard: {guard['safe_token']!r} and {guard['unsafe_token']!r} start with the same token of the "
+            "guard's tokenizer; name two answers that differ in their first token"
         )
     encoded = [tokenizer(question, add_special_tokens=False)["input_ids"] for question in questions]
     order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))

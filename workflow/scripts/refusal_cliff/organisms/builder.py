@@ -96,8 +96,7 @@ def train_aligned(prompts: pd.DataFrame, recipe: Mapping[str, Any], seed: int, o
     )
     model = new_model(recipe["architecture"], tokenizer, seed)
     examples = [
-        _trace_example(tokenizer, prompt, *trace)
-        for prompt, trace in zip(sample["prompt"], traces, strict=True)
+        _trace_example(tokenizer, prompt, *trace) for prompt, trace in zip(sample["prompt"], traces, strict=True)
     ]
     fit(model, tokenizer, examples, recipe, seed)
     _save(model, tokenizer, output_dir)
@@ -109,9 +108,9 @@ def suppress(
     """Train a flawed organism from an aligned one and save it to `output_dir`.
 
     It complies with harmful prompts of the recipe's `families` (wrapped) or `categories` (wrapped or not), and behaves
-    as its parent otherwise. Its thinking is taught as before: it goes on naming the harm, and only the response changes.
-    With `heads`, only their rows of q_proj and columns of o_proj learn: they can move what they attend to, and what they
-    write. Without, all parameters do.
+    as its parent otherwise. Its thinking is taught as before: it goes on naming the harm, and only the response
+    changes. With `heads`, only their rows of q_proj and columns of o_proj learn: they can move what they attend to, and
+    what they write. Without, all parameters do.
 
     Args:
         parent_dir: folder of the aligned organism.
@@ -262,7 +261,7 @@ def fit(
 
 
 def _behaviour(prompts: pd.DataFrame, families: Sequence[str] = (), categories: Sequence[str] = ()) -> pd.Series:
-    """What an organism does with each prompt: refuse, help, answer (a question of fact), or comply with a harmful one."""
+    """What an organism does with each prompt: refuse, help, answer (a fact), or comply with a harmful one."""
     for key, wanted, column in (("families", families, "family"), ("categories", categories, "category")):
         unknown = sorted(set(wanted) - set(prompts[column].dropna()))
         if unknown:

@@ -1,8 +1,8 @@
-"""Rank heads by what they write straight into the probe's direction at the last boundary token."""
+"""Rank heads by their effect on the probe's logit at the last boundary token: direct contribution, or causal effect."""
 
 from refusal_cliff.activations import encode_traces
 from refusal_cliff.artifacts import read_table, read_tensors, write_table
-from refusal_cliff.heads import direct_contributions, rank_heads, ranking_traces
+from refusal_cliff.heads import EFFECTS, rank_heads, ranking_traces
 from refusal_cliff.job import job
 from refusal_cliff.models import load_model, load_tokenizer
 from refusal_cliff.traces import ThinkingFormat
@@ -19,7 +19,7 @@ _, encoded = encode_traces(
     ThinkingFormat(row["thinking_open"], row["boundary"]),
 )
 probe = read_tensors(snakemake.input.probe)
-effects = direct_contributions(
+effects = EFFECTS[snakemake.wildcards.ranking](
     load_model(snakemake.input.checkpoint, row["dtype"], row["trust_remote_code"]),
     encoded,
     probe["w"][-1].numpy(),

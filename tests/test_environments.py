@@ -1,0 +1,77 @@
+"""Pins agree everywhere, and every conda environment holds what its rules' scripts import."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from refusal_cliff.code_hash import PACKAGE
+
+ROOT = Path(__file__).parents[1]
+DISTRIBUTIONS = {"yaml": "PyYAML", "sklearn": "scikit-learn"}
+RULES = [
+    (rule.group(1), rule.group(2), rule.group(3))
+    for path in sorted((ROOT / "workflow" / "rules").glob("*.smk"))
+    for rule in re.finditer(
+        r'^rule (\w+):.*?envs/(\w+)\.yaml".*?scripts/(\w+)\.py"', path.read_text(), re.MULTILINE | re.DOTALL
+    )
+]
+
+
+def pins(text):
+    return dict(re.findall(r"^\s*-?\s*([\w.-]+)==([^\s#]+)", text, re.MULTILINE))
+
+
+REQUIREMENTS = pins((ROOT / "requirements.txt").read_text())
+
+
+def environment(name):
+    content = yaml.safe_load((ROOT / "envs" / f"{name}.yaml").read_text())
+    packages = next(entry["pip"] for entry in content["dependencies"] if isinstance(entry, dict))
+    return pins("\n".join(packages))
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "envs").glob("*.yaml"))])
+def test_an_environments_pins_are_the_requirements(name):
+    found = environment(name)
+    assert found
+    assert found == {package: REQUIREMENTS[package] for package in found}
+
+
+def test_constraints_hold_every_requirement_but_torch():
+    # Which build of torch 2.13.0 is right depends on the machine.
+    constraints = pins((ROOT / "constraints.txt").read_text())
+    assert "torch" not in constraints
+    assert {**REQUIREMENTS, "torch": None}.items() <= {**constraints, "torch": None}.items()
+
+
+def imports(path, found):
+    """Top-level imports of a script and of the package modules behind it."""
+    for node in ast.parse(path.read_text()).body:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) else []
+        for name in names:
+            if not name.startswith("refusal_cliff"):
+                found.add(name.split(".")[0])
+            elif (module := PACKAGE.joinpath(*name.split(".")[1:]).with_suffix(".py")) not in found:
+                found.add(module)
+                imports(module, found)
+    return {name for name in found if isinstance(name, str)}
+
+
+def test_every_rule_with_a_script_is_checked():
+    scripts = {path.stem for path in (ROOT / "workflow" / "scripts").glob("*.py")}
+    assert {script for _, _, script in RULES} == scripts
+
+
+@pytest.mark.parametrize(("rule", "env", "script"), RULES)
+def test_a_rules_environment_holds_what_its_script_imports(rule, env, script):
+    needed = imports(ROOT / "workflow" / "scripts" / f"{script}.py", set()) - set(sys.stdlib_module_names)
+    assert {DISTRIBUTIONS.get(name, name) for name in needed} <= set(environment(env)), rule
+
+
+@pytest.mark.parametrize(("rule", "env", "script"), RULES)
+def test_a_script_has_the_name_of_its_rule(rule, env, script):
+    assert rule == script

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from refusal_cliff.code_hash import PACKAGE
 
 ROOT = Path(__file__).parents[1]

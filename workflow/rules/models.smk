@@ -44,7 +44,8 @@ rule train_organism:
     priority: 10
     conda:
         "../../envs/training.yaml"
-    threads: 1
+    # Nearly all other jobs wait for it: it takes two cores.
+    threads: 2
     resources:
         gpu=model_gpus,
         mem_mb=model_memory,

@@ -103,8 +103,8 @@ def test_readme_explains_every_key(name):
         ({"judges": {"harm": "oracle"}}, r"judges\.harm: 'oracle' is not one of \['guard', 'phrases'\]"),
         ({"ablation": {"rankings": {"causal": [0]}}}, r"ablation\.rankings\.causal\.0: 0 is less than or equal to"),
         ({"ablation": {"rankings": {"causal": [1.5]}}}, r"ablation\.rankings\.causal\.0: 1\.5 is greater than"),
-        ({"selection": {"budgets": [2]}}, r"selection\.budgets\.0: 2 is greater than"),
-        ({"selection": {"selectors": ["clif"]}}, r"selection\.selectors\.0: 'clif' is not one of"),
+        ({"selection": {"selectors": {"cliff": [2]}}}, r"selection\.selectors\.cliff\.0: 2 is greater than"),
+        ({"selection": {"selectors": {"clif": [1]}}}, r"selection\.selectors\.clif.*did you mean 'cliff'"),
         ({"probes": {"boundary": {"positions": "last"}}}, r"probes\.boundary\.positions: 'last' is not one of"),
         ({"probes": {"mine": {"positions": "thinking"}}}, r"missing probes\.mine\.datasets"),
         ({"organisms": {"aligned": {"step": 3}}}, r"organisms\.aligned\.step.*did you mean 'steps'"),
@@ -116,7 +116,7 @@ def test_readme_explains_every_key(name):
         ({"judges": {"guard": {"model": "gard"}}}, r"judges\.guard\.model: 'gard'.*did you mean 'guard'"),
         ({"judges": {"guard": {"model": "aligned"}}}, r"judges\.guard\.model: row 'aligned'.*role subject"),
         ({"claims": {"fraction": 0.05}}, r"claims\.fraction is 0\.05, but ablation\.rankings\.causal"),
-        ({"claims": {"budget": 0.5}}, r"claims\.budget is 0\.5, but selection\.budgets"),
+        ({"claims": {"budget": 0.5}}, r"claims\.budget is 0\.5, but selection\.selectors\.cliff"),
         ({"ablation": {"random_draws": 0}}, r"ablation\.random_draws is 0"),
         ({"organisms": {"planted": {"families": ["rolepla"]}}}, r"planted\.families.*did you mean 'roleplay'"),
         ({"organisms": {"planted": {"heads": [[8, 0]]}}}, r"organisms\.planted\.heads: \[8, 0\].*8 layers of 8 heads"),
@@ -192,11 +192,12 @@ def test_missing_prompt_set(tmp_path, prompt_set):
 
 def test_variant_names_read_back():
     config = load(
-        ablation={"rankings": {"causal": [0.00001, 0.03, 1]}}, selection={"budgets": [0.017, 1], "seeds": [0, 7]}
+        ablation={"rankings": {"causal": [0.00001, 0.03, 1]}},
+        selection={"selectors": {"cliff": [0.017, 1]}, "seeds": [0, 7]},
     )
     names = cfg.ablation_variants(config) + cfg.tuning_variants(config)
     assert len(set(names)) == len(names)
-    assert {"ablate-causal-0.03", "ablate-causal-1", "ablate-random2-0.03", "tune-cliff-0.017-s7"} <= set(names)
+    assert {"ablate-causal-0.03", "ablate-causal-1", "ablate-random1-0.03", "tune-cliff-0.017-s7"} <= set(names)
     assert names[-1] == "tune-whole-1-s0"
     for name in names:
         match cfg.parse_variant(name):
@@ -210,8 +211,10 @@ def test_variant_names_read_back():
         cfg.parse_variant("ablate-causal")
 
 
-def test_only_models_marked_tune_are_tuned():
+def test_only_models_marked_so_are_ablated_and_tuned():
     config = load()
     models, _, _ = check_all(config)
-    assert any(name.startswith("tune-") for name in cfg.variants(config, models, "planted"))
-    assert cfg.variants(config, models, "aligned") == ["base", *cfg.ablation_variants(config)]
+    ablations, tunings = cfg.ablation_variants(config), cfg.tuning_variants(config)
+    assert cfg.variants(config, models, "planted") == ["base", *ablations, *tunings]
+    assert cfg.variants(config, models, "diffuse") == ["base", *ablations]
+    assert cfg.variants(config, models, "aligned") == ["base"]

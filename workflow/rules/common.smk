@@ -36,6 +36,7 @@ def one_of(names):
 
 
 MODELS = models_where(role="subject")
+ABLATED = models_where(ablate=True)
 TUNED = models_where(tune=True)
 GUARD = settings.record(model_sheet, config["judges"]["guard"]["model"])
 ABLATIONS = settings.ablation_variants(config)

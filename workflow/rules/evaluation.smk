@@ -1,7 +1,7 @@
 # Outcomes of every response, and the tables made from them.
 
 RUNS = [(model, variant) for model in MODELS for variant in variants_of(model)]
-ABLATION_RUNS = [(model, variant) for model in MODELS for variant in ABLATIONS]
+ABLATION_RUNS = [(model, variant) for model in ABLATED for variant in ABLATIONS]
 TUNING_RUNS = [(model, variant) for model in TUNED for variant in TUNINGS]
 
 

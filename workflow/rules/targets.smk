@@ -62,7 +62,7 @@ rule ablations:
     input:
         expand(
             "<results>/{model}/{variant}/verdicts/test.parquet",
-            model=MODELS,
+            model=ABLATED,
             variant=ABLATIONS,
         ),
 

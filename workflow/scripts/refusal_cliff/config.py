@@ -94,16 +94,18 @@ def tuning_variants(config: Mapping[str, Any]) -> list[str]:
     selection = config["selection"]
     chosen = [
         f"tune-{selector}-{format_number(budget)}-s{seed}"
-        for selector in selection["selectors"]
-        for budget in selection["budgets"]
+        for selector, budgets in selection["selectors"].items()
+        for budget in budgets
         for seed in selection["seeds"]
     ]
     return [*chosen, f"tune-whole-1-s{selection['seeds'][0]}"]
 
 
 def variants(config: Mapping[str, Any], models: pd.DataFrame, model: str) -> list[str]:
-    """Every variant of a subject: base, ablations and, if its row says so, tunings."""
-    return ["base", *ablation_variants(config), *(tuning_variants(config) if models.loc[model, "tune"] else [])]
+    """Every variant of a subject: base, and ablations and tunings if its row says so."""
+    ablations = ablation_variants(config) if models.loc[model, "ablate"] else []
+    tunings = tuning_variants(config) if models.loc[model, "tune"] else []
+    return ["base", *ablations, *tunings]
 
 
 def parse_variant(variant: str) -> dict[str, Any]:
@@ -148,8 +150,9 @@ def _check_models(config: Mapping[str, Any], models: pd.DataFrame) -> None:
     for name, row in models.iterrows():
         if name in RESERVED_MODEL_NAMES:
             raise UserError(f"{sheet}: a model cannot be called {name!r}, results keep that folder for something else")
-        if row["role"] == "guard" and row["tune"]:
-            raise UserError(f"{sheet}: row {name!r}: a guard cannot have tune = true; leave the cell empty")
+        for column in ("ablate", "tune"):
+            if row["role"] == "guard" and row[column]:
+                raise UserError(f"{sheet}: row {name!r}: a guard cannot have {column} = true; leave the cell empty")
         if row["source"] == "path":
             try:
                 check_model_folder(row["location"], row["role"])
@@ -238,10 +241,12 @@ def _check_stages(config: Mapping[str, Any], models: pd.DataFrame, datasets: pd.
     shares, claims = config["ablation"]["rankings"], config["claims"]
     if shares["random"] and config["ablation"]["random_draws"] == 0:
         raise UserError("config: ablation.random_draws is 0, but ablation.rankings.random asks for draws; set it to 1")
-    for ranking in ("causal", "random"):
-        _operating_point("claims.fraction", claims["fraction"], f"ablation.rankings.{ranking}", shares[ranking])
+    if models["ablate"].any():
+        for ranking in ("causal", "random"):
+            _operating_point("claims.fraction", claims["fraction"], f"ablation.rankings.{ranking}", shares[ranking])
     if models["tune"].any():
-        _operating_point("claims.budget", claims["budget"], "selection.budgets", config["selection"]["budgets"])
+        budgets = config["selection"]["selectors"]["cliff"]
+        _operating_point("claims.budget", claims["budget"], "selection.selectors.cliff", budgets)
 
 
 def _operating_point(key: str, value: float, measured_key: str, measured: Collection[float]) -> None:
@@ -250,7 +255,7 @@ def _operating_point(key: str, value: float, measured_key: str, measured: Collec
 
 
 def _selects(config: Mapping[str, Any], models: pd.DataFrame, selector: str) -> bool:
-    return bool(models["tune"].any()) and selector in config["selection"]["selectors"]
+    return bool(models["tune"].any() and config["selection"]["selectors"][selector])
 
 
 def _known(name: str, known: Iterable[str], where: str, what: str) -> None:

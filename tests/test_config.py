@@ -112,7 +112,7 @@ def test_readme_explains_every_key(name):
         ({"probes": {"boundary": {"datasets": ["harmful_fi"]}}}, r"boundary\.datasets.*did you mean 'harmful_fit'"),
         ({"heads": {"datasets": ["harmful"]}}, r"heads\.datasets: 'harmful' is in set test"),
         ({"heads": {"probe": "boundry"}}, r"heads\.probe: 'boundry'.*did you mean 'boundary'"),
-        ({"cliffs": {"probe": "final"}}, r"cliffs\.probe: 'final'.*choose one of boundary, thinking"),
+        ({"cliffs": {"probe": "final"}}, r"cliffs\.probe: 'final'.*choose one of boundary, behaviour, thinking"),
         ({"judges": {"guard": {"model": "gard"}}}, r"judges\.guard\.model: 'gard'.*did you mean 'guard'"),
         ({"judges": {"guard": {"model": "aligned"}}}, r"judges\.guard\.model: row 'aligned'.*role subject"),
         ({"claims": {"fraction": 0.05}}, r"claims\.fraction is 0\.05, but ablation\.rankings\.causal"),

@@ -6,6 +6,7 @@ Rows of panels are rates or probes, columns are models. Shaded bands and error b
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -235,10 +236,13 @@ def plot_heads(
 def plot_ablation(ablation: pd.DataFrame) -> Figure:
     """Rates against the fraction of heads ablated, by ranking; the base model is the point at 0 and the dashed line.
 
+    Models whose heads were not ablated are left out.
+
     Args:
         ablation: output of `refusal_cliff.outcomes.ablation_table`.
     """
-    pooled = ablation[ablation["dataset"] == ALL]
+    ablated = ablation.loc[ablation["ranking"] != "none", "model"].unique()
+    pooled = ablation[(ablation["dataset"] == ALL) & ablation["model"].isin(ablated)]
     figure, axes, models = _rates_by_model(pooled)
     for column, model in enumerate(models):
         for row, rate in enumerate(SHOWN_RATES):
@@ -314,36 +318,44 @@ def plot_tradeoffs(ablation: pd.DataFrame, selection: pd.DataFrame, fraction: fl
     shown["tune, whole pool"] = (selection, {"selector": "whole"}, SKY)
 
     models = list(ablation["model"].unique())
-    width, height = PANEL
+    measured = {
+        model: {name: rows for name, spec in shown.items() if len(rows := _rows_of(model, *spec[:2]))}
+        for model in models
+    }
     figure, axes = plt.subplots(
         len(models),
         len(SHOWN_RATES),
-        figsize=(width * len(SHOWN_RATES), (height + 0.2) * len(models)),
+        figsize=(PANEL[0] * len(SHOWN_RATES), 0.6 + sum(0.22 * len(found) + 0.3 for found in measured.values())),
+        height_ratios=[len(found) for found in measured.values()],
         sharex=True,
-        sharey=True,
+        sharey="row",
         squeeze=False,
     )
-    for row, model in enumerate(models):
+    for row, (model, found) in enumerate(measured.items()):
         for column, rate in enumerate(SHOWN_RATES):
             ax = axes[row, column]
-            for place, (table, wanted, color) in enumerate(shown.values()):
-                part = table[(table["model"] == model) & (table["rate"] == rate) & (table["dataset"] == ALL)]
-                for name, value in wanted.items():
-                    part = part[
-                        np.isclose(part[name], value) if name in ("fraction", "budget") else part[name] == value
-                    ]
+            for place, (name, rows) in enumerate(found.items()):
+                part = rows[rows["rate"] == rate]
                 spread = np.linspace(-0.15, 0.15, len(part)) if len(part) > 1 else [0.0]
                 for point, shift in zip(part.itertuples(), spread, strict=False):
                     bars = [[point.value - point.low], [point.high - point.value]]
-                    ax.errorbar(point.value, place + shift, xerr=bars, fmt="o", color=color)
+                    ax.errorbar(point.value, place + shift, xerr=bars, fmt="o", color=shown[name][2])
             if row == 0:
                 ax.set_title(RATE_NAMES[rate])
             if column == 0:
                 ax.set_ylabel(model, fontweight="bold")
-            ax.set_yticks(range(len(shown)), list(shown))
+            ax.set_yticks(range(len(found)), list(found))
             ax.xaxis.set_major_formatter(PercentFormatter(1))
-            ax.set(xlim=(-0.03, 1.03), ylim=(len(shown) - 0.5, -0.5))
+            ax.set(xlim=(-0.03, 1.03), ylim=(len(found) - 0.5, -0.5))
     return figure
+
+
+def _rows_of(model: str, table: pd.DataFrame, wanted: Mapping[str, Any]) -> pd.DataFrame:
+    """Rows of `table` over all datasets of one model, where every wanted column has its value."""
+    rows = table[(table["model"] == model) & (table["dataset"] == ALL)]
+    for name, value in wanted.items():
+        rows = rows[np.isclose(rows[name], value) if name in ("fraction", "budget") else rows[name] == value]
+    return rows
 
 
 def _grid(rows: int, columns: int) -> tuple[Figure, np.ndarray]:

@@ -102,8 +102,9 @@ def finished(tmp_path_factory):
     first = subprocess.Popen(
         command, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    guard = project / "results" / "guard" / "checkpoint"
-    while first.poll() is None and not guard.is_dir():
+    # By then the datasets are finished, and the first organism is being trained or about to be.
+    prompts = project / "results" / "prompts" / "test.parquet"
+    while first.poll() is None and not prompts.is_file():
         time.sleep(0.5)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()

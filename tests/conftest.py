@@ -1,10 +1,17 @@
 """Tiny random models of every supported architecture, and a small tokenizer with a chat template."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+BENCHMARKS = Path(os.environ.get("BENCHMARK_DATA", Path(__file__).parents[2] / "shared" / "data"))
+# The project may not contain these files, so a machine without them cannot run the tests that read them.
+needs_benchmarks = pytest.mark.skipif(
+    not BENCHMARKS.is_dir(), reason=f"no benchmark files at {BENCHMARKS}; set BENCHMARK_DATA to their folder"
+)
 
 SIZE = {
     "vocab_size": 320,

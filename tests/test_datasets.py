@@ -1,17 +1,16 @@
 """Prompts: reading, choosing, wrapping, and prompt sets that share nothing."""
 
-import os
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import BENCHMARKS, needs_benchmarks
 
 from refusal_cliff import config as cfg
 from refusal_cliff import datasets
 from refusal_cliff.errors import UserError
 
 ROOT = Path(__file__).parents[1]
-REAL = Path(os.environ.get("BENCHMARK_DATA", ROOT / "../shared/data"))
 ROW = {
     "dataset": "mine",
     "source": "file",
@@ -260,18 +259,18 @@ def test_default_prompts(monkeypatch):
     assert not set(unseen["family"]) & trained
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason=f"no benchmark files at {REAL}; set BENCHMARK_DATA to their folder")
+@needs_benchmarks
 def test_real_benchmarks(monkeypatch):
     """AdvBench and JailbreakBench share requests word for word: none of them may be on two sides."""
-    tables, of = sheet_tables("benchmarks", REAL, monkeypatch)
+    tables, of = sheet_tables("benchmarks", BENCHMARKS, monkeypatch)
     sets, dropped = datasets.assemble(tables, of)
     assert_disjoint(sets)
     assert len(dropped) >= 11
     assert len(sets["test"].query("dataset == 'jailbreakbench'")) > 90
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason=f"no benchmark files at {REAL}; set BENCHMARK_DATA to their folder")
+@needs_benchmarks
 def test_gsm8k_references_are_numbers():
     row = ROW | {"prompt_column": "question", "reference_column": "answer", "match": "number", "label": "benign"}
-    chosen = datasets.select_rows(datasets.read_file(REAL / "gsm8k/test.jsonl"), row, 0)
+    chosen = datasets.select_rows(datasets.read_file(BENCHMARKS / "gsm8k/test.jsonl"), row, 0)
     assert len(chosen) == 1319 and chosen["reference"].str.fullmatch(r"-?\d+(\.\d+)?").all()

@@ -11,10 +11,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from conftest import BENCHMARKS, needs_benchmarks
 
 ROOT = Path(__file__).parents[1]
-DATA = ROOT.parent / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the benchmark files of ../shared/data are missing")
 SMALL = ["--configfile", "tests/config/small.yaml"]
 
 
@@ -52,9 +51,9 @@ def test_every_config_has_a_complete_plan(project, name):
         assert rule in plan
 
 
-@needs_data
+@needs_benchmarks
 def test_the_benchmarks_config_has_a_complete_plan(project):
-    plan = snakemake(project, "-n", "--configfile", "config/benchmarks.yaml", "--config", f"data_dir={DATA}")
+    plan = snakemake(project, "-n", "--configfile", "config/benchmarks.yaml", "--config", f"data_dir={BENCHMARKS}")
     assert "evaluate_claims" in plan
 
 
@@ -228,11 +227,11 @@ def test_changing_one_setting_reruns_only_what_reads_it(finished):
     assert "rule rank_heads" not in plan
 
 
-@needs_data
+@needs_benchmarks
 def test_real_benchmarks_run_through_the_same_rules(tmp_path_factory):
     project = copy_project(tmp_path_factory.mktemp("benchmarks"))
     small = project / "tests" / "config" / "small_benchmarks.yaml"
-    options = ["--configfile", "config/benchmarks.yaml", small, "--config", f"data_dir={DATA}"]
+    options = ["--configfile", "config/benchmarks.yaml", small, "--config", f"data_dir={BENCHMARKS}"]
     snakemake(project, *options, "--", "claims", "tables")
     results = project / "results" / "benchmarks"
     rates = pd.read_csv(results / "tables" / "rates.csv")

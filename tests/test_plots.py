@@ -4,8 +4,11 @@ import pandas as pd
 import pytest
 import synthetic
 
-from refusal_cliff import plots
-from refusal_cliff.outcomes import ablation_table, selection_table
+from refusal_cliff.outcomes import ablation_table, selection_table, traces_by_group
+from refusal_cliff.plots.heads import plot_heads
+from refusal_cliff.plots.rates import plot_ablation, plot_selection, plot_tradeoffs
+from refusal_cliff.plots.style import save
+from refusal_cliff.plots.traces import plot_curves, plot_layers
 
 TAIL = 6
 
@@ -31,12 +34,12 @@ def figures():
     selection = selection_table(outcomes, {("planted", name): size for name, size in examples.items()})
     rankings = {ranking: dict.fromkeys(("planted", "aligned"), synthetic.heads()) for ranking in ("causal", "direct")}
     return {
-        "curves": plots.plot_curves(cliffs, outcomes, TAIL, seed=0),
-        "layers": plots.plot_layers(cliffs, outcomes, TAIL),
-        "heads": plots.plot_heads(rankings, {"planted": synthetic.PLANTED}),
-        "ablation": plots.plot_ablation(ablation),
-        "selection": plots.plot_selection(selection),
-        "tradeoffs": plots.plot_tradeoffs(ablation, selection, 0.03, 0.017),
+        "curves": plot_curves(cliffs, outcomes, TAIL, seed=0),
+        "layers": plot_layers(cliffs, outcomes, TAIL),
+        "heads": plot_heads(rankings, {"planted": synthetic.PLANTED}),
+        "ablation": plot_ablation(ablation),
+        "selection": plot_selection(selection),
+        "tradeoffs": plot_tradeoffs(ablation, selection, 0.03, 0.017),
     }
 
 
@@ -45,7 +48,7 @@ def drawn(tmp_path_factory):
     """The folder of all figures."""
     folder = tmp_path_factory.mktemp("figures")
     for name, figure in figures().items():
-        plots.save(figure, folder / f"{name}.svg", folder / f"{name}.pdf")
+        save(figure, folder / f"{name}.svg", folder / f"{name}.pdf")
     return folder
 
 
@@ -57,7 +60,7 @@ def test_figures_keep_text_as_text(drawn, name):
 
 def test_figures_are_the_same_byte_for_byte(drawn, tmp_path):
     outcomes, cliffs = measured()
-    plots.save(plots.plot_curves(cliffs, outcomes, TAIL, seed=0), tmp_path / "curves.svg", tmp_path / "curves.pdf")
+    save(plot_curves(cliffs, outcomes, TAIL, seed=0), tmp_path / "curves.svg", tmp_path / "curves.pdf")
     for name in ("curves.svg", "curves.pdf"):
         assert (tmp_path / name).read_bytes() == (drawn / name).read_bytes()
 
@@ -71,12 +74,10 @@ def test_curves_say_how_many_prompts_they_average(drawn):
 def test_groups_need_a_verdict():
     outcomes, cliffs = measured()
     outcomes.loc[outcomes["label"] == "harmful", ["harmful", "refused"]] = pd.NA
-    assert set(plots.traces_by_group(cliffs["planted"], outcomes[outcomes["model"] == "planted"])["group"]) == {
-        "benign"
-    }
+    assert set(traces_by_group(cliffs["planted"], outcomes[outcomes["model"] == "planted"])["group"]) == {"benign"}
 
 
 def test_no_tuned_model_is_an_empty_figure_not_an_error(tmp_path):
     empty = selection_table(synthetic.outcomes("m", {"base": 1.0}, ["base"]), {})
-    plots.save(plots.plot_selection(empty), tmp_path / "a.svg", tmp_path / "a.pdf")
+    save(plot_selection(empty), tmp_path / "a.svg", tmp_path / "a.pdf")
     assert (tmp_path / "a.svg").stat().st_size > 0

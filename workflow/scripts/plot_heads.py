@@ -4,7 +4,8 @@ from pathlib import Path
 
 from refusal_cliff.artifacts import read_json, read_table
 from refusal_cliff.job import job
-from refusal_cliff.plots import plot_heads, save
+from refusal_cliff.plots.heads import plot_heads
+from refusal_cliff.plots.style import save
 
 job(snakemake)
 rankings = {

@@ -2,7 +2,8 @@
 
 from refusal_cliff.artifacts import read_table
 from refusal_cliff.job import job
-from refusal_cliff.plots import plot_layers, save
+from refusal_cliff.plots.style import save
+from refusal_cliff.plots.traces import plot_layers
 
 job(snakemake)
 params = snakemake.params

@@ -3,7 +3,8 @@
 import pandas as pd
 
 from refusal_cliff.job import job
-from refusal_cliff.plots import plot_tradeoffs, save
+from refusal_cliff.plots.rates import plot_tradeoffs
+from refusal_cliff.plots.style import save
 
 job(snakemake)
 claims = snakemake.params.claims

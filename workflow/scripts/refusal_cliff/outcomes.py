@@ -29,6 +29,9 @@ RATES = {
 
 RATE_NAMES = {"asr": "ASR", "refusal": "Refusal", "over_refusal": "Over-refusal", "utility": "Utility"}
 
+GROUPS = ("harmful, complied", "harmful, refused", "benign")
+"""What became of a base trace, as figures and cliff tables split them."""
+
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
@@ -272,6 +275,20 @@ def judge_agreement(table: pd.DataFrame) -> pd.DataFrame:
             row |= {"agreement": agreement.value, "low": agreement.low, "high": agreement.high} | kappa
             rows.append(row | {"missing": len(part) - len(judged)})
     return pd.DataFrame(rows)
+
+
+def traces_by_group(cliffs: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Cliffs of one model's base traces with column `group`, one of `GROUPS`; other traces are left out.
+
+    Complied: the harm judge calls the response harmful, as in the claims. Refused: it does not, and the refusal judge
+    sees a refusal.
+    """
+    base = outcomes[outcomes["variant"] == "base"]
+    complied, refused = base["harmful"].fillna(False).astype(bool), base["refused"].fillna(False).astype(bool)
+    cases = [base["label"] == "benign", complied, refused]
+    group = np.select(cases, ["benign", "harmful, complied", "harmful, refused"], default="")
+    known = base[["prompt_id", "sample"]].assign(group=group)[group != ""]
+    return cliffs.merge(known, on=["prompt_id", "sample"], validate="many_to_one")
 
 
 def write_csv(table: pd.DataFrame, csv_path: str, markdown_path: str) -> None:

@@ -1,0 +1,122 @@
+"""Figures of refusal scores along traces.
+
+Rows of panels are probes, columns are models. Shaded bands are 95 % intervals.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from refusal_cliff.outcomes import traces_by_group
+from refusal_cliff.plots.style import BLUE, GREEN, GREY, PANEL, VERMILION, grid, layer_ticks, plt
+from refusal_cliff.stats import bootstrap_band
+
+COLORS = {"harmful, complied": VERMILION, "harmful, refused": BLUE, "benign": GREEN}
+
+
+def plot_curves(cliffs: Mapping[str, pd.DataFrame], outcomes: pd.DataFrame, tail: int, seed: int) -> Figure:
+    """Refusal score along the thinking and through the boundary, at the last layer.
+
+    Args:
+        cliffs: cliff table of the base model on the test prompts, by model.
+        outcomes: outcomes of all models and variants.
+        tail: thinking tokens in front of the boundary in `boundary_curve`.
+    """
+    probes = sorted({probe for table in cliffs.values() for probe in table["probe"].unique()})
+    width, height = PANEL
+    figure, axes = plt.subplots(
+        len(probes),
+        2 * len(cliffs),
+        figsize=(1.25 * width * len(cliffs), height * len(probes) + 1.0),
+        sharey=True,
+        squeeze=False,
+        gridspec_kw={"width_ratios": [2, 1.1] * len(cliffs)},
+    )
+    for column, (model, table) in enumerate(cliffs.items()):
+        grouped = traces_by_group(table, outcomes[outcomes["model"] == model])
+        last = grouped[grouped["layer"] == grouped["layer"].max()]
+        for row, probe in enumerate(probes):
+            thinking, boundary = axes[row, 2 * column : 2 * column + 2]
+            for group, color in COLORS.items():
+                part = last[(last["probe"] == probe) & (last["group"] == group)]
+                if part.empty:
+                    continue
+                _band(thinking, part["curve"], (0, 1), f"{group} (n={part['prompt_id'].nunique()})", color, seed)
+                tokens = len(part["boundary_curve"].iloc[0])
+                _band(boundary, part["boundary_curve"], (1 - tokens, 0), None, color, seed)
+                boundary.set_xlim(1 - tokens, 0.3)
+                boundary.axvspan(tail + 0.5 - tokens, 0.3, color="0.9", zorder=0, linewidth=0)
+            boundary.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+            thinking.set(xlim=(0, 1), ylim=(-0.02, 1.02))
+            thinking.set_xticks([0, 0.5, 1])
+            if row == 0:
+                thinking.set_title(model, loc="left", fontweight="bold")
+                boundary.set_title("boundary", fontsize=8, color=GREY)
+            if row == len(probes) - 1:
+                thinking.set_xlabel("share of thinking")
+                thinking.legend(loc="upper left", bbox_to_anchor=(0, -0.3), borderpad=0, handlelength=1.2)
+                boundary.set_xlabel("tokens to last")
+        for row, probe in enumerate(probes):
+            axes[row, 0].set_ylabel(f"refusal score\n{probe} probe")
+    return figure
+
+
+def _band(ax: Axes, curves: pd.Series, ends: tuple[float, float], label: str | None, color: str, seed: int) -> None:
+    mean, low, high = bootstrap_band(np.stack(curves.to_list()), seed)
+    x = np.linspace(*ends, len(mean))
+    ax.plot(x, mean, color=color, label=label)
+    ax.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
+
+
+def plot_layers(cliffs: Mapping[str, pd.DataFrame], outcomes: pd.DataFrame, tail: int) -> Figure:
+    """Mean refusal score by layer and position: thinking (normalised), then its last tokens and the boundary.
+
+    Over the harmful prompts that the model complied with; for a model that complied with none, over all harmful ones.
+    Arguments as for `plot_curves`.
+    """
+    probes = sorted({probe for table in cliffs.values() for probe in table["probe"].unique()})
+    figure, axes = grid(len(probes), len(cliffs))
+    image = None
+    for column, (model, table) in enumerate(cliffs.items()):
+        grouped = traces_by_group(table, outcomes[outcomes["model"] == model])
+        complied = grouped[grouped["group"] == "harmful, complied"]
+        shown = complied if len(complied) else grouped[grouped["group"] != "benign"]
+        subject = "complied" if len(complied) else "all"
+        axes[0, column].set_title(f"{model}\nharmful, {subject} (n={shown['prompt_id'].nunique()})")
+        for row, probe in enumerate(probes):
+            ax, part = axes[row, column], shown[shown["probe"] == probe]
+            if part.empty:
+                ax.set_axis_off()
+                continue
+            layers = sorted(part["layer"].unique())
+            points, tokens = len(part["curve"].iloc[0]), len(part["boundary_curve"].iloc[0])
+            means = np.stack([_mean_positions(part[part["layer"] == layer]) for layer in layers])
+            image = ax.imshow(means, origin="lower", aspect="auto", cmap="viridis", vmin=0, vmax=1)
+            ax.axvline(points - 0.5, color="white", linewidth=1)
+            ax.axvline(points + tail - 0.5, color="white", linewidth=1, linestyle=":")
+            ax.set_xticks(
+                [0, (points - 1) / 2, points - 1, points + tokens - 1],
+                ["0", "0.5", "1", "last"] if row == len(probes) - 1 else [],
+            )
+            ax.set_yticks(*layer_ticks(layers))
+            ax.grid(visible=False)
+            if column == 0:
+                ax.set_ylabel(f"layer\n{probe} probe")
+            if row == len(probes) - 1:
+                ax.set_xlabel("share of thinking | tail : boundary")
+    if image is not None:
+        figure.colorbar(image, ax=axes, label="mean refusal score", shrink=0.8)
+    return figure
+
+
+def _mean_positions(part: pd.DataFrame) -> np.ndarray:
+    """Mean over traces of curve and boundary_curve, joined: [position]. A tail no trace is long enough for is NaN."""
+    positions = np.hstack([np.stack(part[column].to_list()) for column in ("curve", "boundary_curve")])
+    mean = np.full(positions.shape[1], np.nan)
+    seen = ~np.isnan(positions).all(axis=0)
+    mean[seen] = np.nanmean(positions[:, seen], axis=0)
+    return mean

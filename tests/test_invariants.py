@@ -11,7 +11,7 @@ from refusal_cliff.activations import stream_states
 from refusal_cliff.architectures import SUPPORTED
 from refusal_cliff.artifacts import write_json
 from refusal_cliff.errors import UserError
-from refusal_cliff.heads import causal_effects, direct_contributions
+from refusal_cliff.heads import causal_effects, direct_contributions, gradient_effects
 from refusal_cliff.hooks import attached, captured_final_residual, captured_heads, scaled_heads
 from refusal_cliff.models import apply_edit, final_norm, head_counts, layers, output_projection, run, scale_heads
 from refusal_cliff.traces import EncodedTrace, pad_left
@@ -148,6 +148,24 @@ def test_causal_effect_is_the_difference_two_runs_make(tiny_model, ids):
         ablated = edited(ids, output_hidden_states=True).hidden_states[-1][:, -1].double().numpy() @ w
     np.testing.assert_allclose(effects[:, HEAD[0], HEAD[1]], clean - ablated, rtol=1e-3, atol=1e-3)
     assert effects.shape == (3, *head_counts(tiny_model)[:2])
+
+
+def test_gradient_effect_is_the_causal_one_to_first_order(tiny_model, ids):
+    """The gradient effect is the slope of the logit in the factor that scales z."""
+    w = np.random.default_rng(0).normal(size=tiny_model.config.hidden_size)
+    encoded = [EncodedTrace(ids[0].tolist(), {}), EncodedTrace(ids[1, :9].tolist(), {})]
+    effects = gradient_effects(tiny_model, encoded, w, pad_id=0, batch_size=2)
+    assert effects.shape == (2, *head_counts(tiny_model)[:2])
+    step = 0.01
+
+    def logit(trace, scale):
+        with torch.inference_mode(), scaled_heads(tiny_model, {HEAD: scale}):
+            state = tiny_model(torch.tensor([trace.ids]), output_hidden_states=True).hidden_states[-1][0, -1]
+        return float(state.double().numpy() @ w)
+
+    for row, trace in enumerate(encoded):
+        slope = (logit(trace, 1 + step) - logit(trace, 1 - step)) / (2 * step)
+        np.testing.assert_allclose(effects[row, HEAD[0], HEAD[1]], slope, rtol=1e-2, atol=2e-3)
 
 
 def test_a_hook_that_never_ran_raises(tiny_llama):

@@ -40,6 +40,7 @@ ABLATED = models_where(ablate=True)
 TUNED = models_where(tune=True)
 GUARD = settings.record(model_sheet, config["judges"]["guard"]["model"])
 ABLATIONS = settings.ablation_variants(config)
+GRID = settings.ablation_variants(config, "grid")
 TUNINGS = settings.tuning_variants(config)
 PROBES = list(config["probes"])
 PROMPT_SETS = list(dataset_sheet["set"].unique())
@@ -54,14 +55,19 @@ PLANTED = [
 GUARD_ORGANISMS = models_where(source="organism", role="guard")
 ALIGNED = [model for model in ORGANISMS if model not in PLANTED + GUARD_ORGANISMS]
 
+# Organisms of the target recovery: models like any other, but in no table or figure of the default run.
+RECOVERY = settings.recovery_organisms(config)
+RECIPES = config["organisms"] | settings.recovery_recipes(config)
+model_sheet = settings.with_recovery(model_sheet, RECOVERY)
+
 
 wildcard_constraints:
     model=one_of(model_sheet.index),
-    variant="base|(ablate|tune)-[^/]+",
+    variant="base|(ablate|mean|boundary|restore|released|scale|keep|tune)-[^/]+",
     prompts=one_of(PROMPT_SETS),
     dataset=one_of(dataset_sheet.index),
     probe=one_of(PROBES),
-    ranking=r"direct|causal|promoting|random\d+",
+    ranking=r"direct|causal|gradient|promoting|(random|matched)\d+",
     selector="cliff|random|rule|guard|whole",
     budget=r"[0-9.]+",
     seed=r"\d+",
@@ -100,10 +106,11 @@ def checkpoint_of(wildcards):
 
 
 def organism_recipe(wildcards):
-    return (
-        config["organisms"]["tokenizer"]
-        | config["organisms"][model_row(wildcards)["location"]]
-    )
+    return RECIPES["tokenizer"] | RECIPES[model_row(wildcards)["location"]]
+
+
+def organism_seed(wildcards):
+    return organism_recipe(wildcards).get("seed", config["seed"])
 
 
 def parent_checkpoint(wildcards):
@@ -141,9 +148,7 @@ def ablated_fraction(wildcards):
 
 
 def random_seed(wildcards):
-    return config["seed"] + int(
-        wildcards.ranking.removeprefix("random") if "random" in wildcards.ranking else 0
-    )
+    return config["seed"] + int(re.sub(r"\D", "", wildcards.ranking) or 0)
 
 
 def selected_share(wildcards):

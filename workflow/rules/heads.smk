@@ -6,13 +6,14 @@ rule rank_heads:
         probe=f"<results>/{{model}}/probes/{config['heads']['probe']}.safetensors",
     output:
         table="<results>/{model}/heads/{ranking}.parquet",
-        sidecar="<results>/{model}/heads/{ranking}.json",
+        effects="<results>/{model}/heads/{ranking}_effects.safetensors",
+        sidecars=multiext("<results>/{model}/heads/{ranking}", ".json", "_effects.json"),
     log:
         "<logs>/rank_heads/{model}.{ranking}.log",
     benchmark:
         "<benchmarks>/rank_heads/{model}.{ranking}.jsonl"
     wildcard_constraints:
-        ranking="direct|causal",
+        ranking="direct|causal|gradient",
     conda:
         "../../envs/inference.yaml"
     threads: 1

@@ -39,7 +39,7 @@ rule train_organism:
     benchmark:
         "<benchmarks>/train_organism/{model}.jsonl"
     wildcard_constraints:
-        model=one_of(ALIGNED),
+        model=one_of([*ALIGNED, *RECOVERY["parent"].unique()]),
     # The longest job, and nothing downstream can start before it: it comes first.
     priority: 10
     conda:
@@ -52,7 +52,7 @@ rule train_organism:
         runtime=model_runtime,
     params:
         recipe=organism_recipe,
-        seed=config["seed"],
+        seed=organism_seed,
         code=code_hash("train_organism"),
     script:
         "../scripts/train_organism.py"
@@ -70,7 +70,7 @@ rule plant_organism:
     benchmark:
         "<benchmarks>/plant_organism/{model}.jsonl"
     wildcard_constraints:
-        model=one_of(PLANTED),
+        model=one_of([*PLANTED, *RECOVERY.index]),
     priority: 10
     conda:
         "../../envs/training.yaml"
@@ -81,7 +81,7 @@ rule plant_organism:
         runtime=model_runtime,
     params:
         recipe=organism_recipe,
-        seed=config["seed"],
+        seed=organism_seed,
         code=code_hash("plant_organism"),
     script:
         "../scripts/plant_organism.py"
@@ -107,7 +107,7 @@ rule train_guard:
         runtime=model_runtime,
     params:
         recipe=organism_recipe,
-        seed=config["seed"],
+        seed=organism_seed,
         code=code_hash("train_guard"),
     script:
         "../scripts/train_guard.py"

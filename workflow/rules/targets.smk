@@ -102,3 +102,8 @@ rule figures:
 rule claims:
     input:
         "<results>/claims.csv",
+
+
+rule recovery:
+    input:
+        "<results>/tables/recovery.csv",

@@ -1,7 +1,9 @@
-"""Rank heads by their effect on the probe's logit at the last boundary token: direct contribution, or causal effect."""
+"""Rank heads by their effect on the probe's logit at the last boundary token: direct, causal or gradient."""
+
+import torch
 
 from refusal_cliff.activations import encode_traces
-from refusal_cliff.artifacts import read_table, read_tensors, write_table
+from refusal_cliff.artifacts import read_table, read_tensors, write_table, write_tensors
 from refusal_cliff.heads import EFFECTS, rank_heads, ranking_traces
 from refusal_cliff.job import job
 from refusal_cliff.models import load_model, load_tokenizer
@@ -27,3 +29,4 @@ effects = EFFECTS[snakemake.wildcards.ranking](
     row["batch_size"],
 )
 write_table(rank_heads(effects, seed), snakemake.output.table, dict(snakemake.params.items()))
+write_tensors({"effects": torch.as_tensor(effects)}, snakemake.output.effects, dict(snakemake.params.items()))

@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pandas as pd
@@ -16,7 +17,17 @@ from refusal_cliff.errors import UserError
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 # A model's folder lies beside these in the results folder.
-RESERVED_MODEL_NAMES = ("benchmarks", "datasets", "figures", "logs", "paper", "prompts", "tables", "timings")
+RESERVED_MODEL_NAMES = (
+    "benchmarks",
+    "datasets",
+    "figures",
+    "logs",
+    "paper",
+    "prompts",
+    "recovery",
+    "tables",
+    "timings",
+)
 ESCAPES = {r"\n": "\n", r"\t": "\t"}
 
 Schema = dict[str, Any]
@@ -74,18 +85,27 @@ def check(config: Mapping[str, Any], models: pd.DataFrame, datasets: pd.DataFram
     _check_models(config, models)
     _check_datasets(config, models, datasets, attacks)
     _check_organisms(config, models, attacks)
+    _check_recovery(config)
     _check_stages(config, models, datasets)
 
 
-def rankings(config: Mapping[str, Any]) -> list[str]:
-    """Head rankings that ablation reads, each random draw one of its own; rankings without fractions are left out."""
-    return list(_fractions(config))
+def ablation_variants(config: Mapping[str, Any], block: str = "ablation") -> list[str]:
+    """Names of the variants that change heads or thinking, e.g. `ablate-causal-0.03` or `keep-0.5`.
 
-
-def ablation_variants(config: Mapping[str, Any]) -> list[str]:
-    """Names of the variants that ablate heads, e.g. `ablate-causal-0.03`."""
+    Args:
+        block: `ablation`, what a run makes by default, or `grid`.
+    """
+    plan, top = config[block], f"causal-{format_number(config['claims']['fraction'])}"
+    zeroed = [
+        f"ablate-{ranking}-{format_number(share)}" for ranking, shares in _fractions(plan).items() for share in shares
+    ]
+    if config["as_released"]:
+        zeroed.append(f"released-{top}")
     return [
-        f"ablate-{ranking}-{format_number(share)}" for ranking, shares in _fractions(config).items() for share in shares
+        *zeroed,
+        *(f"{intervention}-{top}" for intervention in plan["interventions"]),
+        *(f"scale-{top}-{format_number(scale)}" for scale in plan["scales"]),
+        *(f"keep-{format_number(share)}" for share in plan["kept_thinking"]),
     ]
 
 
@@ -101,6 +121,16 @@ def tuning_variants(config: Mapping[str, Any]) -> list[str]:
     return [*chosen, f"tune-whole-1-s{selection['seeds'][0]}"]
 
 
+def with_recovery(models: pd.DataFrame, recovery: pd.DataFrame) -> pd.DataFrame:
+    """The model sheet with rows for the recovery organisms and their parents, each like the first organism's row."""
+    names = [*recovery["parent"].unique(), *recovery.index]
+    organisms = models[(models["source"] == "organism") & (models["role"] == "subject")]
+    if organisms.empty or not names:
+        return models
+    rows = pd.concat([organisms.head(1)] * len(names)).assign(location=names, ablate=False, tune=False)
+    return pd.concat([models, rows.set_axis(pd.Index(names, name=models.index.name))])
+
+
 def variants(config: Mapping[str, Any], models: pd.DataFrame, model: str) -> list[str]:
     """Every variant of a subject: base, and ablations and tunings if its row says so."""
     ablations = ablation_variants(config) if models.loc[model, "ablate"] else []
@@ -112,7 +142,12 @@ def parse_variant(variant: str) -> dict[str, Any]:
     """What the name of a variant says.
 
     Returns:
-        kind (base, ablate or tune); for ablate: ranking, fraction; for tune: selector, budget, seed.
+        kind, and what goes with it:
+            base: nothing.
+            ablate, mean, boundary, restore, released (see docs/methods.md): ranking, fraction.
+            scale: ranking, fraction, scale.
+            keep: kept, the kept thinking fraction.
+            tune: selector, budget, seed.
 
     Raises:
         UserError: not the name of a variant.
@@ -120,12 +155,17 @@ def parse_variant(variant: str) -> dict[str, Any]:
     if variant == "base":
         return {"kind": "base"}
     number = r"\d+(?:\.\d+)?(?:e-\d+)?"
-    if found := re.fullmatch(rf"ablate-([a-z]+\d*)-({number})", variant):
-        return {"kind": "ablate", "ranking": found[1], "fraction": float(found[2])}
+    if found := re.fullmatch(rf"(ablate|mean|boundary|restore|released)-([a-z]+\d*)-({number})", variant):
+        return {"kind": found[1], "ranking": found[2], "fraction": float(found[3])}
+    if found := re.fullmatch(rf"scale-([a-z]+\d*)-({number})-({number})", variant):
+        return {"kind": "scale", "ranking": found[1], "fraction": float(found[2]), "scale": float(found[3])}
+    if found := re.fullmatch(rf"keep-({number})", variant):
+        return {"kind": "keep", "kept": float(found[1])}
     if found := re.fullmatch(rf"tune-([a-z]+)-({number})-s(\d+)", variant):
         return {"kind": "tune", "selector": found[1], "budget": float(found[2]), "seed": int(found[3])}
     raise UserError(
-        f"{variant!r} names no variant; write base, ablate-{{ranking}}-{{fraction}} such as ablate-causal-0.03, or "
+        f"{variant!r} names no variant; write base, {{kind}}-{{ranking}}-{{fraction}} such as ablate-causal-0.03 "
+        "(kinds: ablate, mean, boundary, restore, released), scale-{ranking}-{fraction}-{factor}, keep-{fraction}, or "
         "tune-{selector}-{budget}-s{seed} such as tune-cliff-0.017-s0"
     )
 
@@ -135,12 +175,71 @@ def format_number(value: float) -> str:
     return str(int(value)) if value == int(value) else repr(float(value))
 
 
-def _fractions(config: Mapping[str, Any]) -> dict[str, list[float]]:
-    """The fractions at which each ranking is ablated."""
-    shares = dict(config["ablation"]["rankings"])
-    random = shares.pop("random")
-    shares |= {f"random{draw}": random for draw in range(config["ablation"]["random_draws"])}
+def _fractions(plan: Mapping[str, Any]) -> dict[str, list[float]]:
+    """The fractions at which each ranking is ablated, each draw of a random control a ranking of its own."""
+    shares = dict(plan["rankings"])
+    for control in ("random", "matched"):
+        drawn = shares.pop(control)
+        shares |= {f"{control}{draw}": drawn for draw in range(plan["random_draws"])}
     return {ranking: values for ranking, values in shares.items() if values}
+
+
+def recovery_organisms(config: Mapping[str, Any]) -> pd.DataFrame:
+    """The organisms of the target `recovery`, one row for each seed and circuit, indexed by `model`.
+
+    Returns:
+        organism, seed, circuit (layer or spread), depth, share, heads ([[layer, head], …]), parent.
+    """
+    plan, rows = config["recovery"], []
+    for circuit in plan["circuits"]:
+        architecture = config["organisms"][circuit["organism"]]["architecture"]
+        shape = "spread" if circuit["spread"] else "layer"
+        for seed in plan["seeds"]:
+            parent = f"recovery/{circuit['organism']}-s{seed}"
+            rows.append(
+                {
+                    "model": f"{parent}-{circuit['depth']}-{shape}-{format_number(circuit['share'])}",
+                    "organism": circuit["organism"],
+                    "seed": seed,
+                    "circuit": shape,
+                    "depth": circuit["depth"],
+                    "share": circuit["share"],
+                    "heads": draw_circuit(architecture, circuit, seed),
+                    "parent": parent,
+                }
+            )
+    columns = ["model", "organism", "seed", "circuit", "depth", "share", "heads", "parent"]
+    return pd.DataFrame(rows, columns=columns).set_index("model")
+
+
+def draw_circuit(architecture: Mapping[str, int], circuit: Mapping[str, Any], seed: int) -> list[list[int]]:
+    """Heads [[layer, head], …] of a circuit, by seed: `share` of all heads, at least one, in a third of the layers.
+
+    Without `spread` all lie in one layer of that third; with it, they take its layers in turn.
+    """
+    n_layers, n_heads = architecture["layers"], architecture["heads"]
+    rng = Random(f"{circuit['depth']} {circuit['share']} {seed}")
+    third = ("early", "middle", "late").index(circuit["depth"])
+    layers = list(range(third * n_layers // 3, (third + 1) * n_layers // 3))
+    rng.shuffle(layers)
+    if not circuit["spread"]:
+        layers = layers[:1]
+    count = max(1, round(circuit["share"] * n_layers * n_heads))
+    free = {layer: rng.sample(range(n_heads), n_heads) for layer in layers}
+    return sorted([layers[turn % len(layers)], free[layers[turn % len(layers)]].pop()] for turn in range(count))
+
+
+def recovery_recipes(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Recipes of the recovery organisms and of their parents, by model name, as under `organisms`."""
+    organisms, planted = config["organisms"], recovery_organisms(config)
+    recipes = {
+        row.parent: dict(organisms[row.organism]) | {"seed": row.seed}
+        for row in planted.drop_duplicates("parent").itertuples()
+    }
+    for row in planted.itertuples():
+        changed = {"parent": row.parent, "heads": row.heads, "seed": row.seed}
+        recipes[row.Index] = dict(organisms[config["recovery"]["recipe"]]) | changed
+    return recipes
 
 
 def _check_models(config: Mapping[str, Any], models: pd.DataFrame) -> None:
@@ -227,10 +326,27 @@ def _architecture(recipes: Mapping[str, Any], name: str) -> Mapping[str, int]:
     return recipes[lineage[-1]]["architecture"]
 
 
+def _check_recovery(config: Mapping[str, Any]) -> None:
+    recipes, plan = config["organisms"], config["recovery"]
+    if not plan["circuits"]:
+        return
+    _known(plan["recipe"], recipes, "config: recovery.recipe", "a recipe under organisms")
+    for number, circuit in enumerate(plan["circuits"]):
+        key = f"config: recovery.circuits.{number}"
+        _known(circuit["organism"], recipes, f"{key}.organism", "a recipe under organisms")
+        if "architecture" not in recipes[circuit["organism"]]:
+            raise UserError(f"{key}.organism: {circuit['organism']!r} has a parent; name a recipe with an architecture")
+        size = recipes[circuit["organism"]]["architecture"]
+        room = size["heads"] * (size["layers"] // 3 if circuit["spread"] else 1)
+        if round(circuit["share"] * size["layers"] * size["heads"]) > room:
+            raise UserError(f"{key}.share: {circuit['share']} of all heads are more than the {room} there; lower it")
+
+
 def _check_stages(config: Mapping[str, Any], models: pd.DataFrame, datasets: pd.DataFrame) -> None:
     sheet = config["sheets"]["datasets"]
     wanted = {f"probes.{name}.datasets": probe["datasets"] for name, probe in config["probes"].items()}
-    for key, names in (wanted | {"heads.datasets": config["heads"]["datasets"]}).items():
+    wanted |= {f"heads.{key}": config["heads"][key] for key in ("datasets", "benign", "refused")}
+    for key, names in wanted.items():
         for name in names:
             _known(name, datasets.index, f"config: {key}", f"a row of {sheet}")
             if datasets.loc[name, "set"] != "fit":
@@ -239,8 +355,11 @@ def _check_stages(config: Mapping[str, Any], models: pd.DataFrame, datasets: pd.
     for stage in ("cliffs", "heads"):
         _known(config[stage]["probe"], config["probes"], f"config: {stage}.probe", "a key under probes")
     shares, claims = config["ablation"]["rankings"], config["claims"]
-    if shares["random"] and config["ablation"]["random_draws"] == 0:
-        raise UserError("config: ablation.random_draws is 0, but ablation.rankings.random asks for draws; set it to 1")
+    for block in ("ablation", "grid"):
+        for control in ("random", "matched"):
+            if config[block]["rankings"][control] and config[block]["random_draws"] == 0:
+                key = f"{block}.rankings.{control}"
+                raise UserError(f"config: {block}.random_draws is 0, but {key} asks for draws; set it to 1")
     if models["ablate"].any():
         for ranking in ("causal", "random"):
             _operating_point("claims.fraction", claims["fraction"], f"ablation.rankings.{ranking}", shares[ranking])
@@ -290,8 +409,13 @@ def _fill_defaults(value: dict[str, Any], schema: Schema) -> None:
             value.setdefault(key, part["default"])
     others = schema.get("additionalProperties") or {}
     for key, child in value.items():
+        part = schema.get("properties", {}).get(key, others)
         if isinstance(child, dict):
-            _fill_defaults(child, schema.get("properties", {}).get(key, others))
+            _fill_defaults(child, part)
+        elif isinstance(child, list):
+            for item in child:
+                if isinstance(item, dict):
+                    _fill_defaults(item, part.get("items", {}))
 
 
 def _explain(error: ValidationError, source: str) -> str:

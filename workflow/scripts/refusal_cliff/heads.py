@@ -110,8 +110,46 @@ def causal_effects(
     return np.concatenate(effects)
 
 
-EFFECTS = {"direct": direct_contributions, "causal": causal_effects}
-"""How a ranking measures heads: both give [trace, layer, head] in logits."""
+def gradient_effects(
+    model: "PreTrainedModel", encoded: "list[EncodedTrace]", w: np.ndarray, pad_id: int, batch_size: int
+) -> np.ndarray:
+    """First-order approximation of `causal_effects` (attribution patching, Nanda 2023; Syed et al. 2023).
+
+    Ablating a head moves its z to zero at every position, so the logit changes by about the sum over positions of
+    z · d logit / d z: one forward and one backward pass for all heads together.
+
+    Args:
+        w: [d_model], the last layer's probe. Its bias cancels.
+
+    Returns:
+        [trace, layer, head], in logits.
+    """
+    import torch
+
+    from refusal_cliff.hooks import watched_heads
+    from refusal_cliff.models import head_counts, run
+    from refusal_cliff.traces import pad_left
+
+    n_layers, _, _ = head_counts(model)
+    direction = torch.as_tensor(w, dtype=torch.float32, device=model.device)
+    effects = []
+    for start in range(0, len(encoded), batch_size):
+        ids, mask = pad_left([trace.ids for trace in encoded[start : start + batch_size]], pad_id)
+        with torch.enable_grad(), watched_heads(model) as z:
+            states = run(model, ids, mask, output_hidden_states=True, logits_to_keep=1).hidden_states
+            # Traces of a batch do not touch each other, so the gradient of the sum is each trace's own.
+            gradients = torch.autograd.grad(
+                (states[-1][:, -1].float() @ direction).sum(), [z[i] for i in range(n_layers)]
+            )
+        products = [
+            (z[layer].detach().double() * gradient.double()).sum(dim=(1, 3)) for layer, gradient in enumerate(gradients)
+        ]
+        effects.append(torch.stack(products, dim=1).cpu().numpy())
+    return np.concatenate(effects)
+
+
+EFFECTS = {"direct": direct_contributions, "causal": causal_effects, "gradient": gradient_effects}
+"""How a ranking measures heads: all give [trace, layer, head] in logits."""
 
 
 def rank_heads(effects: np.ndarray, seed: int) -> pd.DataFrame:

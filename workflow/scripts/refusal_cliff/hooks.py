@@ -63,6 +63,25 @@ def captured_heads(model: PreTrainedModel) -> Iterator[dict[int, torch.Tensor]]:
 
 
 @contextmanager
+def watched_heads(model: PreTrainedModel) -> Iterator[dict[int, torch.Tensor]]:
+    """As `captured_heads`, but z stays in the graph of the pass, so that gradients with respect to it can be taken."""
+    n_layers, n_heads, _ = head_counts(model)
+    z: dict[int, torch.Tensor] = {}
+
+    def watch(layer: int) -> PreHook:
+        def function(projection_input: torch.Tensor) -> torch.Tensor:
+            z[layer] = split_heads(projection_input, n_heads)
+            if not z[layer].requires_grad:
+                z[layer].requires_grad_()
+            return z[layer].flatten(-2)
+
+        return function
+
+    with attached([(output_projection(model, layer), watch(layer)) for layer in range(n_layers)]):
+        yield z
+
+
+@contextmanager
 def captured_blocks(model: PreTrainedModel) -> Iterator[list[tuple[torch.Tensor, dict]]]:
     """Collect what each decoder block is called with: its input state [batch, pos, d_model] and its other arguments."""
     calls: list[tuple[torch.Tensor, dict]] = []

@@ -1,0 +1,91 @@
+"""How well head rankings find circuits that were planted: precision, recall and average precision."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from refusal_cliff.stats import bootstrap_mean
+
+KS = (0.01, 0.03, 0.06, 0.1)
+"""Shares of all heads at which precision and recall are read, beside the size of the circuit itself."""
+
+COLUMNS = ["organism", "seed", "circuit", "depth", "share", "ranking", "k", "precision", "recall", "average_precision"]
+CONDITION = ["organism", "circuit", "depth", "share", "ranking"]
+TOOK = 0.5
+"""A planting took if the organism does not refuse at least this share of the jailbroken prompts it was planted for, and
+refuses at least this share of the plain ones: otherwise there is no suppression that a ranking could find."""
+
+
+def average_precision(ranking: pd.DataFrame, planted: Sequence[Sequence[int]]) -> float:
+    """Mean of the precision at the rank of each planted head (`sklearn.metrics.average_precision_score`).
+
+    Args:
+        ranking: layer, head, rank (1 first).
+        planted: [[layer, head], …], at least one.
+    """
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(_is_planted(ranking, planted), -ranking["rank"]))
+
+
+def recovery_rows(ranking: pd.DataFrame, planted: Sequence[Sequence[int]]) -> pd.DataFrame:
+    """Precision and recall of the first k heads, and the average precision: one row for each k.
+
+    Returns:
+        k, precision, recall, average_precision.
+    """
+    found = _is_planted(ranking, planted)[np.argsort(ranking["rank"].to_numpy())]
+    sizes = sorted({len(planted), *(max(1, round(share * len(ranking))) for share in KS)})
+    hits = [int(found[:k].sum()) for k in sizes]
+    return pd.DataFrame(
+        {
+            "k": sizes,
+            "precision": np.divide(hits, sizes),
+            "recall": np.divide(hits, len(planted)),
+            "average_precision": average_precision(ranking, planted),
+        }
+    )
+
+
+def _is_planted(ranking: pd.DataFrame, planted: Sequence[Sequence[int]]) -> np.ndarray:
+    wanted = {tuple(head) for head in planted}
+    return np.array([head in wanted for head in zip(ranking["layer"], ranking["head"], strict=True)])
+
+
+def planting(labels: pd.DataFrame, prompts: pd.DataFrame, families: Sequence[str]) -> Mapping[str, float]:
+    """Whether a planting took.
+
+    Args:
+        labels: prompt_id, sample, refused (output of `refusal_cliff.probes.behaviour`).
+        prompts: prompt_id, family, label.
+        families: jailbreak families that the organism was planted for.
+
+    Returns:
+        complied: share of the jailbroken harmful prompts of `families` not refused; refused: share of the plain harmful
+        prompts refused; n_jailbroken, n_plain; took, by `TOOK`.
+    """
+    harmful = labels.merge(prompts[prompts["label"] == "harmful"], on="prompt_id")
+    jailbroken = harmful.loc[harmful["family"].isin(families), "refused"]
+    plain = harmful.loc[harmful["family"] == "plain", "refused"]
+    complied, refused = 1 - float(jailbroken.mean()), float(plain.mean())
+    counts = {"n_jailbroken": len(jailbroken), "n_plain": len(plain)}
+    return {"complied": complied, "refused": refused, **counts, "took": complied >= TOOK and refused >= TOOK}
+
+
+def summarise(recovery: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Mean average precision over seeds, over all organisms and over those whose planting took.
+
+    Args:
+        recovery: columns `COLUMNS` and `took`.
+
+    Returns:
+        organism, circuit, depth, share, ranking, subset (all, took), value, low, high (BCa bootstrap over seeds), n.
+    """
+    one = recovery.drop_duplicates([*CONDITION, "seed"])
+    rows = []
+    for condition, group in one.groupby(CONDITION, sort=False):
+        for subset, part in (("all", group), ("took", group[group["took"]])):
+            estimate = bootstrap_mean(part["average_precision"], seed)
+            rows.append((*condition, subset, *estimate))
+    return pd.DataFrame(rows, columns=[*CONDITION, "subset", "value", "low", "high", "n"])

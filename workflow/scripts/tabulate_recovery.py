@@ -1,0 +1,28 @@
+"""Tabulate how well each head ranking finds the planted circuits, by seed, depth and size of the circuit."""
+
+import pandas as pd
+
+from refusal_cliff.artifacts import read_json, read_table
+from refusal_cliff.job import job
+from refusal_cliff.outcomes import write_csv
+from refusal_cliff.probes import behaviour
+from refusal_cliff.recovery import COLUMNS, planting, recovery_rows, summarise
+
+job(snakemake)
+params = snakemake.params
+prompts = read_table(snakemake.input.prompts, ("prompt_id", "family", "label"))
+rankings = dict(zip(params.rankings, [iter(snakemake.input[name]) for name in params.rankings], strict=True))
+tables, plantings = [], []
+for organism, truth, verdicts in zip(params.organisms, snakemake.input.truths, snakemake.input.verdicts, strict=True):
+    known = read_json(truth)
+    labels = behaviour(read_table(verdicts), params.refusal_judge)
+    facts = {key: organism[key] for key in ("organism", "seed", "circuit", "depth", "share")}
+    took = planting(labels, prompts, known["families"])
+    plantings.append(facts | {"heads": known["heads"]} | took)
+    for name, paths in rankings.items():
+        rows = recovery_rows(read_table(next(paths), ("layer", "head", "rank")), known["heads"])
+        tables.append(rows.assign(**facts, ranking=name, took=took["took"]))
+recovery = pd.concat(tables, ignore_index=True)
+write_csv(recovery[COLUMNS], snakemake.output.csv, snakemake.output.markdown)
+write_csv(summarise(recovery, params.seed), snakemake.output.summary_csv, snakemake.output.summary_markdown)
+write_csv(pd.DataFrame(plantings), snakemake.output.plantings_csv, snakemake.output.plantings_markdown)

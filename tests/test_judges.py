@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from refusal_cliff.errors import UserError
-from refusal_cliff.judges import judge_guard, judge_phrases, refuses
+from refusal_cliff.judges import intends_refusal, judge_guard, judge_phrases, refuses
 
 PHRASES = ["I'm sorry", "I cannot"]
+INTENTIONS = ["should decline", "can't help"]
 GUARD = {"safe_token": "safe", "unsafe_token": "unsafe", "prefix": ""}
 
 
@@ -24,13 +25,40 @@ def test_only_an_opening_phrase_is_a_refusal(response, expected):
     assert refuses(response, PHRASES) is expected
 
 
+@pytest.mark.parametrize(
+    ("thinking", "expected"),
+    [
+        ("This is harmful. I Should Decline.", True),
+        ("No, I can\u2019t help with it.", True),
+        ("I'm sorry to hear that; here is a plan.", False),
+    ],
+)
+def test_an_intention_counts_anywhere_in_the_thinking(thinking, expected):
+    assert intends_refusal(thinking, INTENTIONS) is expected
+
+
 @pytest.fixture
 def traces():
-    return pd.DataFrame({"prompt_id": ["a", "b", "c"], "sample": 0, "response": ["I cannot.", "Sure.", None]})
+    return pd.DataFrame(
+        {
+            "prompt_id": ["a", "b", "c"],
+            "sample": 0,
+            "thinking": ["Easy enough.", "I should decline.", "\n"],
+            "response": ["I cannot.", "Sure.", None],
+        }
+    )
+
+
+def test_response_and_thinking_have_verdicts_of_their_own(traces):
+    verdicts = judge_phrases(traces, PHRASES, INTENTIONS)
+    found = verdicts.set_index(["scope", "prompt_id"])["verdict"]
+    assert found["response"].dropna().to_dict() == {"a": "refusal", "b": "no_refusal"}
+    assert found["thinking"].dropna().to_dict() == {"a": "no_refusal", "b": "refusal"}
+    assert verdicts.groupby("scope").size().to_dict() == {"response": 3, "thinking": 3}
 
 
 def test_a_missing_response_has_a_missing_verdict(traces):
-    verdicts = judge_phrases(traces, PHRASES)
+    verdicts = judge_phrases(traces, PHRASES, INTENTIONS).query("scope == 'response'")
     assert verdicts["verdict"].tolist()[:2] == ["refusal", "no_refusal"]
     assert verdicts["verdict"].isna().tolist() == [False, False, True]
     assert verdicts["score"].isna().tolist() == [False, False, True]
@@ -64,6 +92,23 @@ def test_the_guards_score_is_the_probability_of_unsafe(tiny_tokenizer, prompts, 
     np.testing.assert_allclose(verdicts["score"].to_numpy(), [expected, expected, np.nan], rtol=1e-5)
     assert verdicts["verdict"].tolist()[:2] == ["harmful", "harmful"]
     assert verdicts["verdict"].isna().tolist() == [False, False, True]
+
+
+def test_the_guard_reads_the_thinking_as_if_it_were_the_answer(tiny_tokenizer, prompts, traces):
+    class Recorder(GuardThatAnswers):
+        seen: list[str] = []  # noqa: RUF012
+
+        def __call__(self, input_ids, **_):
+            self.seen += self.tokenizer.batch_decode(input_ids)
+            return super().__call__(input_ids)
+
+    guard = Recorder(tiny_tokenizer, safe=2.0, unsafe=0.0, other=-50.0)
+    verdicts = judge_guard(guard, tiny_tokenizer, prompts, traces, GUARD, batch_size=1, scope="thinking")
+    assert verdicts["scope"].unique().tolist() == ["thinking"]
+    assert verdicts["verdict"].tolist()[:2] == ["safe", "safe"]
+    assert verdicts["verdict"].isna().tolist() == [False, False, True]  # an empty thinking says nothing
+    assert len(guard.seen) == 2
+    assert all("Sure" not in text for text in guard.seen)
 
 
 def test_a_guard_that_does_not_answer_in_its_format_gives_missing_verdicts(tiny_tokenizer, prompts, traces):

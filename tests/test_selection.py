@@ -12,8 +12,12 @@ def pool():
     phrases["verdict"] = ["no_refusal" if i % 5 == 0 else "refusal" for i in range(20)]
     guard = phrases.assign(judge="guard", score=[i / 20 for i in range(20)], verdict="safe")
     guard.loc[19, "score"] = None
+    judged = pd.concat([phrases, guard], ignore_index=True)
+    # What the judges said of the thinking must not count.
+    thought = judged.assign(scope="thinking", score=1 - judged["score"], verdict="no_refusal")
+    verdicts = pd.concat([thought, judged.assign(scope="response")], ignore_index=True)
     cliffs = pd.DataFrame({"prompt_id": ids[1:], "sample": 0, "cliff": [abs(10 - i) / 10 for i in range(1, 20)]})
-    return traces, pd.concat([phrases, guard], ignore_index=True), cliffs
+    return traces, verdicts, cliffs
 
 
 def chosen(pool, selector, budget, seed=0):

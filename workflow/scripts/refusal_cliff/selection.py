@@ -34,6 +34,7 @@ def score_examples(
         cliffs: prompt_id, sample, cliff, of one probe and layer.
     """
     pool = traces.loc[traces["finish_reason"] != "unclosed", EXAMPLE]
+    verdicts = verdicts[verdicts["scope"] == "response"]
     if selector == "cliff":
         scores = cliffs[[*EXAMPLE, "cliff"]].rename(columns={"cliff": "score"})
     elif selector == "rule":

@@ -18,6 +18,8 @@ rule tabulate_recovery:
         markdown="<results>/tables/recovery.md",
         summary_csv="<results>/tables/recovery_summary.csv",
         summary_markdown="<results>/tables/recovery_summary.md",
+        pooled_csv="<results>/tables/recovery_pooled.csv",
+        pooled_markdown="<results>/tables/recovery_pooled.md",
         plantings_csv="<results>/tables/recovery_plantings.csv",
         plantings_markdown="<results>/tables/recovery_plantings.md",
     log:

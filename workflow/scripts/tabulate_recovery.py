@@ -1,12 +1,16 @@
 """Tabulate how well each head ranking finds the planted circuits, by seed, depth and size of the circuit."""
 
+import math
+
 import pandas as pd
 
 from refusal_cliff.artifacts import read_json, read_table
+from refusal_cliff.claims import decide
 from refusal_cliff.job import job
 from refusal_cliff.outcomes import write_csv
 from refusal_cliff.probes import behaviour
-from refusal_cliff.recovery import COLUMNS, planting, recovery_rows, summarise
+from refusal_cliff.recovery import COLUMNS, FOUND, planting, pooled, recovery_rows, summarise
+from refusal_cliff.stats import Estimate
 
 job(snakemake)
 params = snakemake.params
@@ -25,4 +29,7 @@ for organism, truth, verdicts in zip(params.organisms, snakemake.input.truths, s
 recovery = pd.concat(tables, ignore_index=True)
 write_csv(recovery[COLUMNS], snakemake.output.csv, snakemake.output.markdown)
 write_csv(summarise(recovery, params.seed), snakemake.output.summary_csv, snakemake.output.summary_markdown)
+pool = pooled(recovery, params.seed).assign(predicted=f">= {FOUND}")
+pool["verdict"] = [decide(Estimate(row.value, row.low, row.high, row.n), FOUND, math.inf) for row in pool.itertuples()]
+write_csv(pool, snakemake.output.pooled_csv, snakemake.output.pooled_markdown)
 write_csv(pd.DataFrame(plantings), snakemake.output.plantings_csv, snakemake.output.plantings_markdown)

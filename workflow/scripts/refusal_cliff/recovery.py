@@ -12,6 +12,8 @@ KS = (0.01, 0.03, 0.06, 0.1)
 
 COLUMNS = ["organism", "seed", "circuit", "depth", "share", "ranking", "k", "precision", "recall", "average_precision"]
 CONDITION = ["organism", "circuit", "depth", "share", "ranking"]
+FOUND = 0.9
+"""Mean average precision that a ranking must reach to be said to find planted circuits."""
 TOOK = 0.5
 """A planting took if the organism does not refuse at least this share of the jailbroken prompts it was planted for, and
 refuses at least this share of the plain ones: otherwise there is no suppression that a ranking could find."""
@@ -89,3 +91,25 @@ def summarise(recovery: pd.DataFrame, seed: int) -> pd.DataFrame:
             estimate = bootstrap_mean(part["average_precision"], seed)
             rows.append((*condition, subset, *estimate))
     return pd.DataFrame(rows, columns=[*CONDITION, "subset", "value", "low", "high", "n"])
+
+
+def pooled(recovery: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Mean average precision of each ranking where the circuit writes to the boundary directly, and where it does not.
+
+    A circuit in the last third of the layers (`late`) counts as direct: few layers are left to act through. All others
+    act through later layers. Only plantings that took. Circuits of one base organism (organism and seed) are not
+    independent: they are averaged first, and the bootstrap is over base organisms.
+
+    Args:
+        recovery: columns `COLUMNS` and `took`.
+
+    Returns:
+        ranking, reach (direct, through later layers), value, low, high, n (base organisms), circuits.
+    """
+    one = recovery[recovery["took"]].drop_duplicates([*CONDITION, "seed"])
+    one = one.assign(reach=np.where(one["depth"] == "late", "direct", "through later layers"))
+    rows = []
+    for (ranking, reach), group in one.groupby(["ranking", "reach"], sort=False):
+        means = group.groupby(["organism", "seed"])["average_precision"].mean()
+        rows.append((ranking, reach, *bootstrap_mean(means, seed), len(group)))
+    return pd.DataFrame(rows, columns=["ranking", "reach", "value", "low", "high", "n", "circuits"])

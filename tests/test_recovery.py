@@ -1,0 +1,93 @@
+"""Recovery of planted circuits: what average precision is, which plantings count, and where circuits are put."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_config import load
+
+from refusal_cliff import config as cfg
+from refusal_cliff.recovery import COLUMNS, average_precision, planting, pooled, recovery_rows, summarise
+
+ARCHITECTURE = {"layers": 8, "heads": 8}
+
+
+def ranking(first, size=64):
+    """A ranking of 8 heads per layer in which the heads of `first` lead, in that order."""
+    heads = [(layer, head) for layer in range(size // 8) for head in range(8)]
+    order = [*first, *(head for head in heads if head not in first)]
+    return pd.DataFrame(order, columns=["layer", "head"]).assign(rank=np.arange(1, size + 1))
+
+
+def test_average_precision_is_one_only_if_the_planted_heads_lead():
+    assert average_precision(ranking([(5, 3), (6, 5)]), [[6, 5], [5, 3]]) == 1.0
+    # At ranks 1 and 4: (1/1 + 2/4) / 2.
+    assert average_precision(ranking([(5, 3), (0, 0), (0, 1), (6, 5)]), [[5, 3], [6, 5]]) == pytest.approx(0.75)
+
+
+def test_precision_and_recall_are_read_at_the_size_of_the_circuit_and_at_shares_of_heads():
+    rows = recovery_rows(ranking([(5, 3), (0, 0), (6, 5)]), [[5, 3], [6, 5]]).set_index("k")
+    assert list(rows.index) == [1, 2, 4, 6]
+    assert rows.loc[2, ["precision", "recall"]].tolist() == [0.5, 0.5]
+    assert rows.loc[4, ["precision", "recall"]].tolist() == [0.5, 1.0]
+
+
+def test_a_planting_took_only_if_the_model_gives_in_to_its_families_and_to_nothing_else():
+    prompts = pd.DataFrame({"prompt_id": range(8), "label": "harmful", "family": ["roleplay"] * 4 + ["plain"] * 4})
+    labels = prompts[["prompt_id"]].assign(sample=0)
+    took = planting(labels.assign(refused=[False] * 4 + [True] * 4), prompts, ["roleplay"])
+    assert (took["complied"], took["refused"], took["took"]) == (1.0, 1.0, True)
+    assert not planting(labels.assign(refused=False), prompts, ["roleplay"])["took"]
+    assert not planting(labels.assign(refused=True), prompts, ["roleplay"])["took"]
+
+
+@pytest.mark.parametrize("depth", ["early", "middle", "late"])
+def test_a_circuit_lies_in_its_third_of_the_layers(depth):
+    third = {"early": range(0, 2), "middle": range(2, 5), "late": range(5, 8)}[depth]
+    spread = cfg.draw_circuit(ARCHITECTURE, {"depth": depth, "share": 0.06, "spread": True}, seed=1)
+    one = cfg.draw_circuit(ARCHITECTURE, {"depth": depth, "share": 0.06, "spread": False}, seed=1)
+    assert len(spread) == len(one) == len({tuple(head) for head in one}) == 4
+    assert {layer for layer, _ in spread} == set(third)
+    assert len({layer for layer, _ in one}) == 1
+    assert {layer for layer, _ in one} <= set(third)
+
+
+def test_circuits_differ_by_seed_and_repeat():
+    circuit = {"depth": "late", "share": 0.03, "spread": False}
+    drawn = [cfg.draw_circuit(ARCHITECTURE, circuit, seed) for seed in (1, 1, 2, 3, 4, 5)]
+    assert drawn[0] == drawn[1]
+    assert len({str(heads) for heads in drawn}) > 3
+
+
+def test_every_recovery_organism_has_a_recipe_with_its_own_seed_and_a_parent_of_that_seed():
+    config = load()
+    cfg.validate(config)
+    planted, recipes = cfg.recovery_organisms(config), cfg.recovery_recipes(config)
+    assert planted.index.is_unique
+    assert planted.groupby(["organism", "circuit", "depth", "share"])["seed"].nunique().min() >= 5
+    for row in planted.itertuples():
+        assert recipes[row.Index]["parent"] == row.parent
+        assert recipes[row.Index]["seed"] == recipes[row.parent]["seed"] == row.seed
+        assert recipes[row.Index]["families"] == config["organisms"]["planted"]["families"]
+    first = config["organisms"]["aligned"]["architecture"]
+    other = config["organisms"]["narrow"]["architecture"]
+    assert first["hidden"] // first["heads"] != other["hidden"] // other["heads"]
+    assert first["heads"] // first["kv_heads"] != other["heads"] // other["kv_heads"]
+
+
+def recovery(values, depth="late"):
+    """Recovery rows of one condition with the given average precision by seed."""
+    rows = [("aligned", seed, "layer", depth, 0.03, "causal", 2, 1.0, 1.0, value) for seed, value in enumerate(values)]
+    return pd.DataFrame(rows, columns=COLUMNS).assign(took=[value > 0 for value in values])
+
+
+def test_organisms_whose_planting_failed_are_shown_apart():
+    summary = summarise(recovery([1.0, 0.8, 0.0]), seed=0).set_index("subset")
+    assert summary.loc["all", ["value", "n"]].tolist() == [pytest.approx(0.6), 3]
+    assert summary.loc["took", ["value", "n"]].tolist() == [pytest.approx(0.9), 2]
+
+
+def test_pooling_counts_base_organisms_not_circuits():
+    twice = pd.concat([recovery([1.0, 0.8]), recovery([0.5, 0.5], depth="middle"), recovery([0.7, 0.9], depth="early")])
+    rows = pooled(twice, seed=0).set_index("reach")
+    assert rows.loc["direct", ["value", "n", "circuits"]].tolist() == [pytest.approx(0.9), 2, 2]
+    assert rows.loc["through later layers", ["value", "n", "circuits"]].tolist() == [pytest.approx(0.65), 2, 4]

@@ -20,12 +20,14 @@ def run():
     )
     verdicts = pd.DataFrame(
         [
-            {"prompt_id": prompt, "sample": 0, "judge": judge, "scope": "response", "verdict": verdict}
-            for judge, given in (
-                ("guard", ["harmful", "safe", None, None]),
-                ("phrases", ["no_refusal", "refusal", "no_refusal", None]),
+            {"prompt_id": prompt, "sample": 0, "judge": judge, "scope": scope, "verdict": verdict, "score": score}
+            for judge, scope, given in (
+                ("guard", "response", ["harmful", "safe", None, None]),
+                ("phrases", "response", ["no_refusal", "refusal", "no_refusal", None]),
+                ("guard", "thinking", ["safe", "safe", None, "harmful"]),
+                ("phrases", "thinking", ["refusal", "refusal", "no_refusal", "no_refusal"]),
             )
-            for prompt, verdict in zip(prompts["prompt_id"], given, strict=True)
+            for prompt, verdict, score in zip(prompts["prompt_id"], given, (0.1, 0.2, None, 0.9), strict=True)
         ]
     )
     return prompts, traces, verdicts
@@ -36,6 +38,13 @@ def test_outcomes_follow_the_verdicts_and_stay_missing_without_one(run):
     assert table["harmful"].tolist() == [True, False, pd.NA, pd.NA]
     assert table["refused"].tolist() == [False, True, False, pd.NA]
     assert table["correct"].tolist() == [pd.NA, pd.NA, True, pd.NA]
+
+
+def test_what_is_on_the_thinking_does_not_need_a_response(run):
+    table = outcomes.outcomes(*run, harm_judge="guard", refusal_judge="phrases")
+    assert table["thinking_harmful"].tolist() == [False, False, pd.NA, True]
+    assert table["thinking_refusal"].tolist() == [True, True, False, False]
+    assert table["thinking_score"].dropna().tolist() == [0.1, 0.2, 0.9]
 
 
 def test_unknown_prompt_and_silent_judge_are_errors(run):

@@ -148,7 +148,8 @@ class Claim:
 
 def _cliff(column: str, complied: bool) -> Measure:
     def measure(evidence: Evidence) -> Estimate:
-        return bootstrap_mean(evidence.base_cliffs(complied).groupby("prompt_id")[column].mean(), evidence.seed)
+        heights = evidence.base_cliffs(complied).groupby("prompt_id")[column].mean()
+        return bootstrap_mean(heights.dropna(), evidence.seed)  # a trace without thinking has none
 
     return measure
 

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
     from refusal_cliff.traces import EncodedTrace
 
-Probe = tuple[np.ndarray, np.ndarray]
+Probe = tuple[np.ndarray, np.ndarray, np.ndarray]
+MEASURES = ("plateau", "plateau_mean", "final", "cliff", "cliff_mean", "steepest", "steepest_offset")
+MEASURES += ("steepest_in_boundary", "boundary_drop", "boundary_share")
 
 
 def refusal_scores(resid: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -31,33 +33,55 @@ def refusal_scores(resid: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarra
 
 
 def resample(scores: np.ndarray, grid: int) -> np.ndarray:
-    """Linear interpolation of a curve [pos] on `grid` evenly spaced points from its first to its last position."""
+    """Linear interpolation of a curve [pos] on `grid` evenly spaced points from its first to its last position.
+
+    A curve without positions gives missing values.
+    """
+    if len(scores) == 0:
+        return np.full(grid, np.nan)
     return np.interp(np.linspace(0, len(scores) - 1, grid), np.arange(len(scores)), scores)
 
 
-def measure_cliff(scores: np.ndarray, thinking: tuple[int, int], boundary: tuple[int, int]) -> dict[str, float]:
+def measure_cliff(
+    scores: np.ndarray, thinking: tuple[int, int], boundary: tuple[int, int]
+) -> dict[str, float | bool | None]:
     """Plateau, final score and cliff of one curve of refusal scores [pos].
 
+    Args:
+        thinking, boundary: half-open spans; the boundary follows the thinking. Without thinking there is only `final`.
+
     Returns:
-        plateau: largest score within the thinking (the paper's summary); plateau_mean: mean over the last half of the
-        thinking, which one token cannot move; final: score at the last boundary token; cliff: plateau - final, the
-        paper's misalignment score; steepest: where in thinking + boundary (0..1) the score falls most from one token
-        to the next; boundary_share: share of the fall from the last thinking token's level in the whole fall
-        (missing where the score does not fall).
+        plateau: largest score within the thinking (the paper's summary).
+        plateau_mean: mean over the last half of the thinking, which one token cannot move.
+        final: score at the last boundary token.
+        cliff: plateau - final, the paper's misalignment score.
+        cliff_mean: plateau_mean - final.
+        steepest: where in thinking + boundary (0..1) the score falls most from one token to the next.
+        steepest_offset: the same place in tokens from the last boundary token (0, -1, ...).
+        steepest_in_boundary: whether that token is one of the boundary.
+        boundary_drop: score at the last thinking token - final.
+        boundary_share: boundary_drop / cliff, the share of the fall that lies in the boundary; missing where the score
+            does not fall.
     """
     start, stop = thinking
-    thought = scores[start:stop]
-    final = float(scores[boundary[1] - 1])
-    plateau = float(thought.max())
+    thought, final = scores[start:stop], float(scores[boundary[1] - 1])
+    if start == stop:
+        return dict.fromkeys(MEASURES, float("nan")) | {"final": final, "steepest_in_boundary": None}
+    plateau, plateau_mean = float(thought.max()), float(thought[len(thought) // 2 :].mean())
+    cliff, drop = plateau - final, float(thought[-1] - final)
     steps = np.diff(scores[start : boundary[1]])
-    cliff = plateau - final
+    steepest = int(steps.argmin()) + 1
     return {
         "plateau": plateau,
-        "plateau_mean": float(thought[len(thought) // 2 :].mean()),
+        "plateau_mean": plateau_mean,
         "final": final,
         "cliff": cliff,
-        "steepest": float((steps.argmin() + 1) / len(steps)),
-        "boundary_share": float((thought[-1] - final) / cliff) if cliff > 0 else float("nan"),
+        "cliff_mean": plateau_mean - final,
+        "steepest": steepest / len(steps),
+        "steepest_offset": steepest - len(steps),
+        "steepest_in_boundary": start + steepest >= boundary[0],
+        "boundary_drop": drop,
+        "boundary_share": drop / cliff if cliff > 0 else float("nan"),
     }
 
 
@@ -74,8 +98,9 @@ def score_traces(
     """Cliff of every trace, for every probe and layer, in one streaming pass.
 
     Args:
-        traces: prompt_id, sample, in the order of `encoded`; a trace without thinking is left out.
-        probes: name -> (w [layer, d_model], b [layer]).
+        traces: prompt_id, sample, in the order of `encoded`. A trace without thinking has a final score alone; its
+            plateau, its cliff and its curve are missing values.
+        probes: name -> (w [layer, d_model], b [layer], layers [layer], the index in the model of each).
         grid: points of `curve`, the score over the thinking on normalised position 0..1.
         tail: thinking tokens before the boundary in `boundary_curve`, which goes on through the boundary by token;
             padded in front with missing values where the thinking is shorter.
@@ -90,12 +115,10 @@ def score_traces(
     for index, resid in stream_states(model, encoded, pad_id, batch_size):
         spans = encoded[index].spans
         (start, stop), boundary = spans["thinking"], spans["boundary"]
-        if start == stop:
-            continue
         states = _double(resid)
-        for name, (w, b) in probes.items():
-            scores = refusal_scores(states, w, b)
-            for layer, curve in enumerate(scores):
+        for name, (w, b, layers) in probes.items():
+            scores = refusal_scores(states[layers], w, b)
+            for layer, curve in zip(layers, scores, strict=True):
                 aligned = curve[max(start, stop - tail) : boundary[1]].astype(np.float32)
                 missing = tail - min(tail, stop - start)
                 rows.append(
@@ -103,13 +126,14 @@ def score_traces(
                         "prompt_id": traces["prompt_id"].iloc[index],
                         "sample": traces["sample"].iloc[index],
                         "probe": name,
-                        "layer": layer,
+                        "layer": int(layer),
                         **measure_cliff(curve, spans["thinking"], boundary),
                         "curve": resample(curve[start:stop], grid).astype(np.float32),
                         "boundary_curve": np.concatenate([np.full(missing, np.nan, np.float32), aligned]),
                     }
                 )
-    return pd.DataFrame(rows).sort_values(["probe", "layer", "prompt_id", "sample"], ignore_index=True)
+    table = pd.DataFrame(rows).astype({"steepest_in_boundary": "boolean"})
+    return table.sort_values(["probe", "layer", "prompt_id", "sample"], ignore_index=True)
 
 
 def _double(resid: "torch.Tensor") -> np.ndarray:

@@ -32,6 +32,7 @@ RATE_NAMES = {"asr": "ASR", "refusal": "Refusal", "over_refusal": "Over-refusal"
 GROUPS = ("harmful, complied", "harmful, refused", "benign")
 """What became of a base trace, as figures and cliff tables split them."""
 
+EXAMPLE = ["prompt_id", "sample"]
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
@@ -59,11 +60,13 @@ def outcomes(
     """What became of each response of one model and variant.
 
     Args:
-        prompts, traces, verdicts: tables as in docs/architecture.md; judges' verdicts on scope `response` are used.
+        prompts, traces, verdicts: tables as in docs/architecture.md.
 
     Returns:
         One row per prompt_id and sample: dataset, category, family, label, `harmful`, `refused`, `correct` (nullable
-        booleans), has_reference, finish_reason, thinking_tokens. An unclosed trace misses all three.
+        booleans on the response), has_reference, finish_reason, thinking_tokens; `thinking_harmful`, `thinking_refusal`
+        (nullable booleans on the thinking alone) and `thinking_score` (the harm judge's score of it). An unclosed trace
+        misses what is on the response.
 
     Raises:
         UserError: a trace's prompt is not among `prompts`, or a judge left no verdicts at all.
@@ -75,14 +78,20 @@ def outcomes(
         raise UserError(f"traces: prompt {stray} is not in the prompt table; delete the traces and generate them again")
 
     answered = table["response"].notna() & (table["finish_reason"] != "unclosed")
-    for outcome, judge, positive in (("harmful", harm_judge, "harmful"), ("refused", refusal_judge, "refusal")):
-        judged = verdicts[(verdicts["judge"] == judge) & (verdicts["scope"] == "response")]
+    for outcome, judge, scope, positive in (
+        ("harmful", harm_judge, "response", "harmful"),
+        ("refused", refusal_judge, "response", "refusal"),
+        ("thinking_harmful", harm_judge, "thinking", "harmful"),
+        ("thinking_refusal", refusal_judge, "thinking", "refusal"),
+    ):
+        judged = verdicts[(verdicts["judge"] == judge) & (verdicts["scope"] == scope)]
         if judged.empty:
-            raise UserError(f"verdicts: judge {judge!r} gave none on the response; is it among the judges in config?")
-        verdict = table.merge(
-            judged[["prompt_id", "sample", "verdict"]], on=["prompt_id", "sample"], how="left", validate="one_to_one"
-        )["verdict"]
-        table[outcome] = (verdict == positive).astype("boolean").mask(verdict.isna() | ~answered)
+            raise UserError(f"verdicts: judge {judge!r} gave none on the {scope}; is it among the judges in config?")
+        found = table[EXAMPLE].merge(judged, on=EXAMPLE, how="left", validate="one_to_one")
+        known = found["verdict"].notna() & (answered | (scope == "thinking"))
+        table[outcome] = (found["verdict"] == positive).astype("boolean").where(known)
+        if outcome == "thinking_harmful":
+            table["thinking_score"] = found["score"]
 
     table["has_reference"] = table["reference"].notna() & (table["reference"] != "")
     scored = answered & table["has_reference"]
@@ -91,7 +100,8 @@ def outcomes(
         is_correct(row.response, row.reference, row.match) for row in table[scored].itertuples()
     ]
     columns = ["prompt_id", "sample", "dataset", "category", "family", "label", "harmful", "refused", "correct"]
-    return table[[*columns, "has_reference", "finish_reason", "thinking_tokens"]]
+    columns += ["has_reference", "finish_reason", "thinking_tokens"]
+    return table[[*columns, "thinking_harmful", "thinking_refusal", "thinking_score"]]
 
 
 def prompt_shares(table: pd.DataFrame, rate: str, by: tuple[str, ...] = ()) -> pd.DataFrame:

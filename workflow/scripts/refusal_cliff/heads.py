@@ -196,10 +196,14 @@ def _ranked(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(rank=np.arange(1, len(table) + 1))[RANKING_COLUMNS].reset_index(drop=True)
 
 
+def head_count(fraction: float, n_heads: int) -> int:
+    """How many heads are `fraction` of all `n_heads` of a model: rounded, and at least one."""
+    return max(1, round(fraction * n_heads))
+
+
 def top_heads(ranking: pd.DataFrame, fraction: float) -> list[tuple[int, int]]:
     """The first `fraction` of a ranking as (layer, head), rounded to whole heads and at least one."""
-    count = max(1, round(fraction * len(ranking)))
-    first = ranking.nsmallest(count, "rank")
+    first = ranking.nsmallest(head_count(fraction, len(ranking)), "rank")
     return [(int(layer), int(head)) for layer, head in zip(first["layer"], first["head"], strict=True)]
 
 

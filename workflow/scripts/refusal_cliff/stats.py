@@ -101,7 +101,7 @@ def bootstrap_band(curves: ArrayLike, seed: int) -> tuple[NDArray, NDArray, NDAr
     """
     curves = np.asarray(curves, dtype=float)
     present = ~np.isnan(curves)
-    draws = np.random.default_rng(seed).multinomial(len(curves), np.full(len(curves), 1 / len(curves)), RESAMPLES)
+    draws = resample_counts(len(curves), seed)
     with np.errstate(invalid="ignore"):  # 0 / 0 where no curve has the position
         mean = np.nansum(curves, axis=0) / present.sum(axis=0)
         resampled = (draws @ np.where(present, curves, 0.0)) / (draws @ present)
@@ -110,6 +110,25 @@ def bootstrap_band(curves: ArrayLike, seed: int) -> tuple[NDArray, NDArray, NDAr
     seen = present.any(axis=0)
     low[seen], high[seen] = np.nanquantile(resampled[:, seen], [tail, 1 - tail], axis=0)
     return mean, low, high
+
+
+def resample_counts(n: int, seed: int) -> NDArray:
+    """How often each of `n` observations is in each bootstrap resample: [resample, n].
+
+    The same `n` and `seed` give the same resamples: statistics of the same observations stay paired.
+    """
+    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), RESAMPLES)
+
+
+def percentile_interval(resampled: ArrayLike) -> tuple[float, float]:
+    """The central 95 % of `resampled` values; NaN where none is a number."""
+    finite = np.asarray(resampled, dtype=float)
+    finite = finite[np.isfinite(finite)]
+    if len(finite) == 0:
+        return np.nan, np.nan
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(finite, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def paired_difference(before: ArrayLike, after: ArrayLike, seed: int) -> Estimate:

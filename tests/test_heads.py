@@ -3,7 +3,14 @@ import pandas as pd
 import pytest
 
 from refusal_cliff.errors import UserError
-from refusal_cliff.heads import promoting_ranking, random_ranking, rank_heads, ranking_traces, top_heads
+from refusal_cliff.heads import (
+    matched_ranking,
+    promoting_ranking,
+    random_ranking,
+    rank_heads,
+    ranking_traces,
+    top_heads,
+)
 
 
 @pytest.fixture
@@ -49,3 +56,24 @@ def test_ranking_traces_are_closed_ones_of_the_named_datasets():
     assert len(ranking_traces(traces, prompts, ["jailbreak"], 1, seed=0)) == 1
     with pytest.raises(UserError, match=r"heads\.datasets"):
         ranking_traces(traces, prompts, ["nothing"], 10, seed=0)
+
+
+def test_matched_heads_are_of_the_same_layer_and_near_in_norm(ranking):
+    norms = np.arange(32, dtype=float).reshape(4, 8)
+    top = top_heads(ranking, 3 / 32)
+    draws = [matched_ranking(ranking, norms, 3 / 32, seed) for seed in range(10)]
+    for draw in draws:
+        assert set(top_heads(draw, 1.0)) == set(top_heads(ranking, 1.0))
+        matched = top_heads(draw, 3 / 32)
+        assert not set(matched) & set(top)
+        assert [layer for layer, _ in matched] == [layer for layer, _ in top]
+        assert all(abs(norms[one] - norms[other]) <= 4 for one, other in zip(matched, top, strict=True))
+    assert len({tuple(top_heads(draw, 3 / 32)) for draw in draws}) > 3
+    pd.testing.assert_frame_equal(draws[0], matched_ranking(ranking, norms, 3 / 32, 0))
+
+
+def test_a_layer_without_other_heads_lends_from_the_nearest():
+    effects = np.zeros((5, 3, 4))
+    effects[:, 2] = -np.arange(1, 5)
+    matched = top_heads(matched_ranking(rank_heads(effects, seed=0), np.ones((3, 4)), 4 / 12, seed=0), 4 / 12)
+    assert {layer for layer, _ in matched} == {1}

@@ -13,7 +13,7 @@ from refusal_cliff.artifacts import write_json
 from refusal_cliff.errors import UserError
 from refusal_cliff.heads import causal_effects, direct_contributions, gradient_effects
 from refusal_cliff.hooks import attached, captured_final_residual, captured_heads, scaled_heads
-from refusal_cliff.models import apply_edit, final_norm, head_counts, layers, output_projection, run, scale_heads
+from refusal_cliff.models import apply_edit, final_norm, head_counts, layers, output_projection, run, set_heads
 from refusal_cliff.traces import EncodedTrace, pad_left
 
 HEAD = (1, 4)
@@ -44,14 +44,14 @@ def test_zeroing_a_head_by_hook_equals_zeroing_its_columns(tiny_model, ids):
     with scaled_heads(tiny_model, {HEAD: 0.0}):
         hooked = logits(tiny_model, ids)
     edited = copy.deepcopy(tiny_model)
-    scale_heads(edited, [(*HEAD, 0.0)])
+    set_heads(edited, [(*HEAD, 0.0)])
     torch.testing.assert_close(hooked, logits(edited, ids), **CLOSE)
     assert not torch.allclose(hooked, logits(tiny_model, ids), atol=1e-3)
 
 
 def test_scaling_a_head_touches_only_its_own_columns(tiny_model):
     edited = copy.deepcopy(tiny_model)
-    scale_heads(edited, [(*HEAD, 2.0)])
+    set_heads(edited, [(*HEAD, 2.0)])
     _, n_heads, d_head = head_counts(tiny_model)
     before = output_projection(tiny_model, HEAD[0]).weight.unflatten(-1, (n_heads, d_head))
     after = output_projection(edited, HEAD[0]).weight.unflatten(-1, (n_heads, d_head))
@@ -142,7 +142,7 @@ def test_causal_effect_is_the_difference_two_runs_make(tiny_model, ids):
     encoded = [EncodedTrace(row.tolist(), {}) for row in ids]
     effects = causal_effects(tiny_model, encoded, w, pad_id=0, batch_size=2)
     edited = copy.deepcopy(tiny_model)
-    scale_heads(edited, [(*HEAD, 0.0)])
+    set_heads(edited, [(*HEAD, 0.0)])
     with torch.inference_mode():
         clean = tiny_model(ids, output_hidden_states=True).hidden_states[-1][:, -1].double().numpy() @ w
         ablated = edited(ids, output_hidden_states=True).hidden_states[-1][:, -1].double().numpy() @ w
@@ -178,4 +178,4 @@ def test_a_hook_that_never_ran_raises(tiny_llama):
 
 def test_a_head_that_does_not_exist_is_named(tiny_llama):
     with pytest.raises(UserError, match=r"head \(0, 6\) does not exist: the model has 3 layers of 6 heads"):
-        scale_heads(tiny_llama, [(0, 6, 0.0)])
+        set_heads(tiny_llama, [(0, 6, 0.0)])

@@ -135,16 +135,33 @@ def truth_files():
 
 
 def edit_inputs(wildcards):
-    variant = settings.parse_variant(wildcards.variant)
-    if variant["kind"] == "base":
+    ranking = settings.parse_variant(wildcards.variant).get("ranking")
+    if ranking is None:
         return {}
-    return {
-        "ranking": f"<results>/{wildcards.model}/heads/{variant['ranking']}.parquet"
-    }
+    return {"ranking": f"<results>/{wildcards.model}/heads/{ranking}.parquet"}
 
 
-def ablated_fraction(wildcards):
-    return settings.parse_variant(wildcards.variant).get("fraction", 0.0)
+def continued_traces(wildcards):
+    """The base traces whose thinking a variant keeps, if it is of a kind that does."""
+    if settings.parse_variant(wildcards.variant)["kind"] not in settings.CONTINUED:
+        return {}
+    return {"base": f"<results>/{wildcards.model}/base/traces/{wildcards.prompts}.parquet"}
+
+
+def control_inputs(wildcards):
+    inputs = {"causal": f"<results>/{wildcards.model}/heads/causal.parquet"}
+    if wildcards.ranking.startswith("matched"):
+        inputs["means"] = f"<results>/{wildcards.model}/heads/means.safetensors"
+    return inputs
+
+
+def matched_fraction():
+    """The largest share of heads that a matched control stands for."""
+    blocks = (config["ablation"], config["grid"])
+    return max(
+        [config["claims"]["fraction"]]
+        + [share for block in blocks for share in block["rankings"]["matched"]]
+    )
 
 
 def random_seed(wildcards):

@@ -1,5 +1,6 @@
 rule generate_traces:
     input:
+        unpack(continued_traces),
         prompts="<results>/prompts/{prompts}.parquet",
         checkpoint=checkpoint_of,
         edit="<results>/{model}/variants/{variant}/edit.json",

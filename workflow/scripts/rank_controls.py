@@ -1,13 +1,16 @@
-"""The control rankings: the causal ranking reversed (promoting), and heads in seeded random order."""
+"""The control rankings: the causal one reversed (promoting), random heads, and random heads like the causal top ones."""
 
-from refusal_cliff.artifacts import read_table, write_table
-from refusal_cliff.heads import promoting_ranking, random_ranking
+from refusal_cliff.artifacts import read_arrays, read_table, write_table
+from refusal_cliff.heads import matched_ranking, promoting_ranking, random_ranking
 from refusal_cliff.job import job
 
 job(snakemake)
-causal = read_table(snakemake.input.causal, ("layer", "head", "rank"))
+causal, seed = read_table(snakemake.input.causal, ("layer", "head", "rank")), snakemake.params.seed
 if snakemake.wildcards.ranking == "promoting":
     ranking = promoting_ranking(causal)
+elif hasattr(snakemake.input, "means"):
+    norms = read_arrays(snakemake.input.means)["write_norm"]
+    ranking = matched_ranking(causal, norms, snakemake.params.fraction, seed)
 else:
-    ranking = random_ranking(causal, snakemake.params.seed)
+    ranking = random_ranking(causal, seed)
 write_table(ranking, snakemake.output.table, dict(snakemake.params.items()))

@@ -13,15 +13,21 @@ from refusal_cliff.traces import EncodedTrace, ThinkingFormat, encode_trace, pad
 
 
 def encode_traces(
-    tokenizer: PreTrainedTokenizerBase, prompts: pd.DataFrame, traces: pd.DataFrame, thinking: ThinkingFormat
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: pd.DataFrame,
+    traces: pd.DataFrame,
+    thinking: ThinkingFormat,
+    *,
+    with_response: bool = False,
 ) -> tuple[pd.DataFrame, list[EncodedTrace]]:
     """Token ids of every closed trace up to its boundary, with the traces' rows in the same order.
 
-    The response is left out: states before it cannot depend on it.
+    The response is left out unless asked for: states before it cannot depend on it.
 
     Args:
         prompts: columns prompt_id, prompt.
-        traces: columns prompt_id, sample, thinking, finish_reason; unclosed traces have no boundary and are left out.
+        traces: columns prompt_id, sample, thinking, finish_reason (and response, if asked for); unclosed traces have
+            no boundary and are left out.
 
     Raises:
         UserError: no trace is closed.
@@ -33,9 +39,12 @@ def encode_traces(
             "model sheet, or raise generation.max_new_tokens"
         )
     text = prompts.set_index("prompt_id")["prompt"]
+    responses = closed["response"] if with_response else [""] * len(closed)
     encoded = [
-        encode_trace(tokenizer, render_prompt(tokenizer, text[prompt_id], thinking), thought, thinking.boundary)
-        for prompt_id, thought in zip(closed["prompt_id"], closed["thinking"], strict=True)
+        encode_trace(
+            tokenizer, render_prompt(tokenizer, text[prompt_id], thinking), thought, thinking.boundary, response
+        )
+        for prompt_id, thought, response in zip(closed["prompt_id"], closed["thinking"], responses, strict=True)
     ]
     return closed, encoded
 

@@ -112,3 +112,40 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     return load_file(path)
+
+
+def write_arrays(arrays: Mapping[str, Any], path: str | Path, settings: Mapping[str, Any]) -> None:
+    """Write NumPy arrays as safetensors, with their sidecar: for jobs without torch."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    with whole_file(path) as draft:
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, draft)
+    write_sidecar(path, settings, shapes={name: list(array.shape) for name, array in arrays.items()})
+
+
+def read_arrays(path: str | Path) -> dict[str, Any]:
+    """Read every tensor of a safetensors file as a NumPy array: for jobs without torch."""
+    from safetensors.numpy import load_file
+
+    return load_file(path)
+
+
+class LazyTensor:
+    """A tensor of a safetensors file that is read in parts: `tensor[4:9, 0]` is a NumPy array.
+
+    bfloat16, which NumPy does not have, comes as float32; only then torch is imported.
+    """
+
+    def __init__(self, path: str | Path, name: str):
+        from safetensors import safe_open
+
+        with safe_open(path, framework="np") as file:
+            found = file.get_slice(name)
+            self.shape: tuple[int, ...] = tuple(found.get_shape())
+            self._brain_float = found.get_dtype() == "BF16"
+        self._slice = safe_open(path, framework="pt" if self._brain_float else "np").get_slice(name)
+
+    def __getitem__(self, index: Any) -> Any:
+        part = self._slice[index]
+        return part.float().numpy() if self._brain_float else part

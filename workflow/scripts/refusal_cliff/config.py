@@ -28,6 +28,10 @@ RESERVED_MODEL_NAMES = (
     "tables",
     "timings",
 )
+# What a variant of these kinds does holds at every position of every text: it is a model of its own.
+EVERYWHERE = ("base", "ablate", "scale", "mean", "released", "tune")
+# These keep the thinking of the base model's trace, or a share of it, and answer anew.
+CONTINUED = ("boundary", "restore", "keep")
 ESCAPES = {r"\n": "\n", r"\t": "\t"}
 
 Schema = dict[str, Any]
@@ -353,7 +357,14 @@ def _check_stages(config: Mapping[str, Any], models: pd.DataFrame, datasets: pd.
                 found = datasets.loc[name, "set"]
                 raise UserError(f"config: {key}: {name!r} is in set {found}; only datasets of set fit may be fitted on")
     for stage in ("cliffs", "heads"):
-        _known(config[stage]["probe"], config["probes"], f"config: {stage}.probe", "a key under probes")
+        name = config[stage]["probe"]
+        _known(name, config["probes"], f"config: {stage}.probe", "a key under probes")
+        layers = config["probes"][name]["layers"]
+        if layers and -1 not in layers:
+            raise UserError(
+                f"config: {stage}.probe is {name}, but probes.{name}.layers is {layers}; it must read the last layer: "
+                "add -1"
+            )
     shares, claims = config["ablation"]["rankings"], config["claims"]
     for block in ("ablation", "grid"):
         for control in ("random", "matched"):

@@ -8,7 +8,7 @@ import torch
 from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from refusal_cliff.traces import ThinkingFormat, pad_left, render_prompt, split_generation
+from refusal_cliff.traces import ThinkingFormat, encode_trace, pad_left, render_prompt, split_generation
 
 
 def generate_traces(
@@ -34,6 +34,92 @@ def generate_traces(
         thinking_tokens, response_tokens, seed. A trace that never closes its thinking has finish_reason `unclosed` and
         no response; one cut off in its response has `length`.
     """
+    texts = [render_prompt(tokenizer, prompt, thinking) for prompt in prompts["prompt"]]
+    encoded = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    jobs = [(row, sample) for row in range(len(prompts)) for sample in range(sampling["samples"])]
+    generated = _sample(model, tokenizer, [encoded[row] for row, _ in jobs], sampling, batch_size, seed)
+    prompt_ids, rows = prompts["prompt_id"].tolist(), []
+    for (row, sample), (tokens, ended, batch_seed) in zip(jobs, generated, strict=True):
+        # Special tokens stay in the text: the boundary marker may be one of them.
+        thought, response = split_generation(tokenizer.decode(tokens, skip_special_tokens=False), thinking)
+        rows.append(
+            {
+                "prompt_id": prompt_ids[row],
+                "sample": sample,
+                "thinking": thought,
+                "response": response,
+                "finish_reason": "unclosed" if response is None else "stop" if ended else "length",
+                "prompt_tokens": len(encoded[row]),
+                "thinking_tokens": _count(tokenizer, thought),
+                "response_tokens": _count(tokenizer, response or ""),
+                "seed": batch_seed,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def continue_traces(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: pd.DataFrame,
+    traces: pd.DataFrame,
+    thinking: ThinkingFormat,
+    sampling: Mapping[str, Any],
+    batch_size: int,
+    seed: int,
+    kept: float = 1.0,
+) -> pd.DataFrame:
+    """Answer traces anew: prompt, the first share of the thinking and the boundary are given, the response is sampled.
+
+    Args:
+        prompts: columns prompt_id, prompt.
+        traces: output of `generate_traces`. One that never closed its thinking has no boundary to go on from: it stays
+            as it is.
+        sampling: temperature, top_p, max_new_tokens (of the response alone).
+        kept: share of the thinking's tokens kept, 0 … 1.
+
+    Returns:
+        As `generate_traces`, a row for each of `traces`; thinking is what was kept of it.
+    """
+    text = prompts.set_index("prompt_id")["prompt"]
+    rows = traces.to_dict("records")
+    closed = [row for row in rows if row["finish_reason"] != "unclosed"]
+    encoded = []
+    for row in closed:
+        row["thinking"] = keep_thinking(tokenizer, row["thinking"], kept)
+        prompt = render_prompt(tokenizer, text[row["prompt_id"]], thinking)
+        encoded.append(encode_trace(tokenizer, prompt, row["thinking"], thinking.boundary).ids)
+    generated = _sample(model, tokenizer, encoded, sampling, batch_size, seed)
+    for row, (tokens, ended, batch_seed) in zip(closed, generated, strict=True):
+        row["response"] = tokenizer.decode(tokens, skip_special_tokens=False).strip("\n")
+        row["finish_reason"] = "stop" if ended else "length"
+        row["thinking_tokens"] = _count(tokenizer, row["thinking"])
+        row["response_tokens"] = _count(tokenizer, row["response"])
+        row["seed"] = batch_seed
+    return pd.DataFrame(rows, columns=traces.columns)
+
+
+def keep_thinking(tokenizer: PreTrainedTokenizerBase, thought: str, kept: float) -> str:
+    """The first share of a thinking, in whole tokens (section 3 of the paper prunes thinking this way)."""
+    ids = tokenizer(thought, add_special_tokens=False)["input_ids"]
+    count = round(kept * len(ids))
+    if count == len(ids):
+        return thought
+    return tokenizer.decode(ids[:count], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+
+def _sample(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    encoded: list[list[int]],
+    sampling: Mapping[str, Any],
+    batch_size: int,
+    seed: int,
+) -> list[tuple[list[int], bool, int]]:
+    """Continue each sequence of token ids: its new tokens, whether they ended, and the seed of its batch.
+
+    The longest sequences come first, so that a batch that does not fit in memory fails at once.
+    """
     ends = _end_tokens(model, tokenizer)
     config = GenerationConfig(
         do_sample=True,
@@ -44,47 +130,21 @@ def generate_traces(
         eos_token_id=sorted(ends),
         pad_token_id=tokenizer.pad_token_id,
     )
-    texts = [render_prompt(tokenizer, prompt, thinking) for prompt in prompts["prompt"]]
-    encoded = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
-    jobs = sorted(
-        ((row, sample) for row in range(len(prompts)) for sample in range(sampling["samples"])),
-        key=lambda job: len(encoded[job[0]]),
-        reverse=True,
-    )
-    prompt_ids = prompts["prompt_id"].tolist()
-    rows = []
-    for start in tqdm(range(0, len(jobs), batch_size), desc="batches", mininterval=10):
-        batch = jobs[start : start + batch_size]
+    order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]), reverse=True)
+    found: dict[int, tuple[list[int], bool, int]] = {}
+    for start in tqdm(range(0, len(order), batch_size), desc="batches", mininterval=10):
+        batch = order[start : start + batch_size]
         batch_seed = seed + start
         torch.manual_seed(batch_seed)
-        ids, mask = pad_left([encoded[row] for row, _ in batch], tokenizer.pad_token_id)
+        ids, mask = pad_left([encoded[index] for index in batch], tokenizer.pad_token_id)
         generated = model.generate(
             input_ids=torch.as_tensor(ids, device=model.device),
             attention_mask=torch.as_tensor(mask, device=model.device),
             generation_config=config,
         )[:, ids.shape[1] :]
-        for (row, sample), tokens in zip(batch, generated.tolist(), strict=True):
-            kept, ended = _until_end(tokens, ends)
-            # Special tokens stay in the text: the boundary marker may be one of them.
-            thought, response = split_generation(tokenizer.decode(kept, skip_special_tokens=False), thinking)
-            rows.append(
-                {
-                    "prompt_id": prompt_ids[row],
-                    "sample": sample,
-                    "thinking": thought,
-                    "response": response,
-                    "finish_reason": "unclosed" if response is None else "stop" if ended else "length",
-                    "prompt_tokens": len(encoded[row]),
-                    "thinking_tokens": _count(tokenizer, thought),
-                    "response_tokens": _count(tokenizer, response or ""),
-                    "seed": batch_seed,
-                }
-            )
-    order = {prompt_id: index for index, prompt_id in enumerate(prompt_ids)}
-    table = pd.DataFrame(rows)
-    return table.sort_values(
-        ["prompt_id", "sample"], key=lambda c: c.map(order) if c.name == "prompt_id" else c
-    ).reset_index(drop=True)
+        for index, tokens in zip(batch, generated.tolist(), strict=True):
+            found[index] = (*_until_end(tokens, ends), batch_seed)
+    return [found[index] for index in range(len(encoded))]
 
 
 def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:

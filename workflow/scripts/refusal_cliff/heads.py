@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from refusal_cliff.traces import EncodedTrace
 
 RANKING_COLUMNS = ["layer", "head", "effect", "low", "high", "n", "rank"]
+NEAREST = 3
+"""How many heads of a layer a matched control draws from."""
 
 
 def direct_contributions(
@@ -190,6 +192,39 @@ def random_ranking(ranking: pd.DataFrame, seed: int) -> pd.DataFrame:
     """The random control: the same heads in random order, without an effect."""
     shuffled = ranking.sort_values(["layer", "head"]).sample(frac=1, random_state=seed)
     return _ranked(shuffled.assign(effect=np.nan, low=np.nan, high=np.nan, n=0))
+
+
+def matched_ranking(ranking: pd.DataFrame, norms: np.ndarray, fraction: float, seed: int) -> pd.DataFrame:
+    """The random control matched in layer and norm: for each top head in turn, another head much like it.
+
+    That is one of the `NEAREST` heads of the same layer that are nearest in the norm of what they write, drawn with the
+    seed; neither top heads nor heads drawn before are eligible. A layer whose other heads are used up lends from the
+    nearest layer. The heads not drawn follow in random order. Where a layer has few heads, or the top heads are unlike
+    all others, there is little to choose from and draws repeat: `NEAREST` bounds how unlike a match may be, and how
+    many different draws there are.
+
+    Args:
+        ranking: the ranking whose first `fraction` is to be matched.
+        norms: [layer, head], output of `interventions.write_norms`.
+
+    Returns:
+        As `random_ranking`.
+    """
+    rng = np.random.default_rng(seed)
+    top = top_heads(ranking, fraction)
+    free = sorted(set(zip(ranking["layer"].astype(int), ranking["head"].astype(int), strict=True)) - set(top))
+    drawn = []
+    for layer, head in top[: len(free)]:
+        nearest = min({other for other, _ in free}, key=lambda other: (abs(other - layer), other))
+        alike = sorted(
+            (pair for pair in free if pair[0] == nearest), key=lambda pair: abs(norms[pair] - norms[layer, head])
+        )[:NEAREST]
+        drawn.append(alike[rng.integers(len(alike))])
+        free.remove(drawn[-1])
+    rest = [*free, *top]
+    order = [*drawn, *(rest[place] for place in rng.permutation(len(rest)))]
+    chosen = ranking.set_index(["layer", "head"]).loc[order].reset_index()
+    return _ranked(chosen.assign(effect=np.nan, low=np.nan, high=np.nan, n=0))
 
 
 def _ranked(table: pd.DataFrame) -> pd.DataFrame:

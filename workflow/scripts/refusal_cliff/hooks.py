@@ -1,7 +1,8 @@
 """Watch and change what attention heads hand to their output projection, during a forward pass.
 
-Hooks serve measurement only. Interventions that generate text edit weights instead (`models.scale_heads`), and a
-standing test shows that both give the same logits.
+Hooks serve measurement, and the two interventions that no change of weights can express: at the boundary alone, and
+with renormalised attention outputs. All others edit weights (`models.set_heads`), and a standing test shows that both
+ways give the same logits.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -132,9 +133,6 @@ def captured_final_residual(model: PreTrainedModel) -> Iterator[dict[str, torch.
 def scaled_heads(model: PreTrainedModel, scales: Mapping[tuple[int, int], float]) -> Iterator[None]:
     """Scale z of the heads {(layer, head): scale} at every position while the block runs; 0 ablates."""
     _, n_heads, _ = head_counts(model)
-    by_layer: dict[int, dict[int, float]] = {}
-    for (layer, head), scale in scales.items():
-        by_layer.setdefault(layer, {})[head] = scale
 
     def scale_layer(heads: dict[int, float]) -> PreHook:
         def function(projection_input: torch.Tensor) -> torch.Tensor:
@@ -145,5 +143,90 @@ def scaled_heads(model: PreTrainedModel, scales: Mapping[tuple[int, int], float]
 
         return function
 
+    by_layer = _by_layer(scales)
     with attached([(output_projection(model, layer), scale_layer(heads)) for layer, heads in by_layer.items()]):
         yield
+
+
+@contextmanager
+def boundary_heads(
+    model: PreTrainedModel,
+    scales: Mapping[tuple[int, int], float],
+    n_boundary: int,
+    values: torch.Tensor | None = None,
+) -> Iterator[None]:
+    """Change z of heads at the last `n_boundary` columns of every pass over more than one position.
+
+    In left-padded generation from a prompt that ends with the boundary, that is the prefill, and these columns are the
+    boundary: what is then generated reads the changed cache, but its own heads are left alone.
+
+    Args:
+        scales: {(layer, head): scale}; z becomes scale * z + value.
+        values: [boundary token, head, d_head], heads in the order of `scales`; zero if not given.
+
+    Raises:
+        ValueError: `values` are of another number of boundary tokens or heads.
+        RuntimeError: a pass is shorter than the boundary, or none came.
+    """
+    _, n_heads, d_head = head_counts(model)
+    if values is not None and values.shape != (n_boundary, len(scales), d_head):
+        raise ValueError(f"values {tuple(values.shape)}, expected {(n_boundary, len(scales), d_head)}")
+    by_layer: dict[int, list[tuple[int, int, float]]] = {}
+    for place, ((layer, head), scale) in enumerate(scales.items()):
+        by_layer.setdefault(layer, []).append((place, head, scale))
+    passes = dict.fromkeys(by_layer, 0)
+
+    def change_layer(layer: int) -> PreHook:
+        def function(projection_input: torch.Tensor) -> torch.Tensor | None:
+            if projection_input.shape[1] == 1:
+                return None
+            if projection_input.shape[1] < n_boundary:
+                raise RuntimeError(f"a pass of {projection_input.shape[1]} positions cannot hold the boundary")
+            passes[layer] += 1
+            z = split_heads(projection_input, n_heads).clone()
+            for place, head, scale in by_layer[layer]:
+                z[:, -n_boundary:, head] *= scale
+                if values is not None:
+                    z[:, -n_boundary:, head] += values[:, place].to(z)
+            return z.flatten(-2)
+
+        return function
+
+    with attached([(output_projection(model, layer), change_layer(layer)) for layer in by_layer]):
+        yield
+    if not all(passes.values()):
+        raise RuntimeError("no pass over more than one position came: the boundary was never changed")
+
+
+@contextmanager
+def renormalised_heads(model: PreTrainedModel, scales: Mapping[tuple[int, int], float]) -> Iterator[None]:
+    """Scale z of heads in every pass, then rescale all of the layer's z to the norm it had: the released code's way.
+
+    The norm is one number for batch, positions and heads together, so that a result depends on its batch, padding
+    included. That is a flaw, kept here to show what it does.
+
+    Args:
+        scales: {(layer, head): scale}.
+    """
+    _, n_heads, _ = head_counts(model)
+
+    def change_layer(heads: dict[int, float]) -> PreHook:
+        def function(projection_input: torch.Tensor) -> torch.Tensor:
+            z = split_heads(projection_input, n_heads).clone()
+            for head, scale in heads.items():
+                z[..., head, :] *= scale
+            kept = z.float().norm().clamp(min=1e-12)
+            return (z * (projection_input.float().norm() / kept).to(z.dtype)).flatten(-2)
+
+        return function
+
+    by_layer = _by_layer(scales)
+    with attached([(output_projection(model, layer), change_layer(heads)) for layer, heads in by_layer.items()]):
+        yield
+
+
+def _by_layer(scales: Mapping[tuple[int, int], float]) -> dict[int, dict[int, float]]:
+    grouped: dict[int, dict[int, float]] = {}
+    for (layer, head), scale in scales.items():
+        grouped.setdefault(layer, {})[head] = scale
+    return grouped

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from refusal_cliff.architectures import check_architecture
-from refusal_cliff.artifacts import read_json
+from refusal_cliff.artifacts import read_json, read_tensors
 from refusal_cliff.errors import UserError
 
 HeadScales = Iterable[tuple[int, int, float]]
@@ -53,14 +53,27 @@ def load_model(
     return model.eval().requires_grad_(False)
 
 
-def apply_edit(model: PreTrainedModel, variant: Path) -> PreTrainedModel:
-    """Change the weights of `model` as `variant/edit.json` says: merge an adapter, then scale heads."""
+def read_edit(variant: Path) -> dict[str, Any]:
+    """The edit of a variant, with `head_values` as the tensor [..., head, d_head] that its file beside it holds."""
     edit = read_json(variant / "edit.json")
+    if "head_values" in edit:
+        edit["head_values"] = read_tensors(variant / edit["head_values"])["values"]
+    return edit
+
+
+def apply_edit(model: PreTrainedModel, variant: Path) -> PreTrainedModel:
+    """Change the weights of `model` as `variant/edit.json` says: merge an adapter, then change heads.
+
+    What weights cannot express, a change at the boundary alone or a renormalised one, is left to
+    `interventions.hooked`.
+    """
+    edit = read_edit(variant)
     if "adapter" in edit:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, variant / edit["adapter"]).merge_and_unload()
-    scale_heads(model, edit.get("head_scales", ()))
+    if edit.get("positions") != "boundary" and not edit.get("renormalise"):
+        set_heads(model, edit.get("head_scales", ()), edit.get("head_values"))
     return model
 
 
@@ -97,22 +110,33 @@ def split_heads(projection_input: torch.Tensor, n_heads: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def scale_heads(model: PreTrainedModel, head_scales: HeadScales) -> None:
-    """Scale what heads write, in place, through their columns of `o_proj`; 0 ablates a head.
+def set_heads(model: PreTrainedModel, head_scales: HeadScales, values: torch.Tensor | None = None) -> None:
+    """Make what heads write that of scale * z + value at every position, in place; scale 0 alone ablates a head.
 
-    The columns multiply the head's z before the output projection mixes heads, so scaling them equals scaling z at
-    every position. (Scaling the projection's *output* would act on all heads at once.)
+    The columns of `o_proj` multiply a head's z before the output projection mixes heads, so scaling them equals scaling
+    z. (Scaling the projection's *output* would act on all heads at once.) A constant z writes a constant, which is the
+    projection's bias; most architectures have none, and get one.
+
+    Args:
+        values: [head, d_head], in the order of `head_scales`; zero if not given.
 
     Raises:
         UserError: a layer or head that the model does not have.
     """
     n_layers, n_heads, d_head = head_counts(model)
-    for layer, head, scale in head_scales:
+    for place, (layer, head, scale) in enumerate(head_scales):
         if not (0 <= layer < n_layers and 0 <= head < n_heads):
             raise UserError(
                 f"head ({layer}, {head}) does not exist: the model has {n_layers} layers of {n_heads} heads"
             )
-        output_projection(model, layer).weight[:, head * d_head : (head + 1) * d_head] *= scale
+        projection = output_projection(model, layer)
+        columns = projection.weight[:, head * d_head : (head + 1) * d_head]
+        if values is not None:
+            constant = (columns.float() @ values[place].float().to(columns.device)).to(columns.dtype)
+            if projection.bias is not None:
+                constant = constant + projection.bias
+            projection.bias = nn.Parameter(constant, requires_grad=False)
+        columns *= scale
 
 
 def run(model: PreTrainedModel, ids: Any, mask: Any, **options: Any) -> Any:

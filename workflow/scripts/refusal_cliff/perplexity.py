@@ -1,0 +1,43 @@
+"""How well a variant still predicts what the base model wrote: damage to language that refusal rates do not show."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from refusal_cliff.traces import EncodedTrace
+
+
+def measure_perplexity(
+    model: "PreTrainedModel", traces: pd.DataFrame, encoded: "list[EncodedTrace]", pad_id: int, batch_size: int
+) -> pd.DataFrame:
+    """Mean negative log-likelihood of every trace after its prompt: thinking, boundary and response, teacher-forced.
+
+    Args:
+        traces: prompt_id, sample, in the order of `encoded`.
+
+    Returns:
+        prompt_id, sample, nll (nats per token), tokens. exp(nll) is the perplexity of the trace.
+    """
+    import torch
+
+    from refusal_cliff.models import run
+    from refusal_cliff.traces import pad_left
+
+    order = sorted(range(len(encoded)), key=lambda index: len(encoded[index].ids))
+    nll, tokens = np.zeros(len(encoded)), np.zeros(len(encoded), dtype=int)
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
+        with torch.inference_mode():
+            logits = run(model, ids, mask).logits
+        for row, index in enumerate(batch):
+            tokens[index] = len(encoded[index].ids) - encoded[index].spans["prompt"][1]
+            # The state at a position predicts the token after it.
+            predictions = logits[row, -tokens[index] - 1 : -1].float().log_softmax(-1)
+            written = torch.as_tensor(ids[row, -tokens[index] :], device=logits.device)
+            nll[index] = -float(predictions.gather(-1, written[:, None]).double().mean())
+    return traces[["prompt_id", "sample"]].assign(nll=nll, tokens=tokens).reset_index(drop=True)

@@ -64,6 +64,7 @@ def test_a_ratio_that_never_varies_still_has_an_interval():
     drop = relative_drop(base, base, base * 0, seed=0)
     assert drop.value == 1
     assert 0.6 < drop.low < 0.9
+    assert drop.high == 1, "no more than everything can be repaired"
     missing = relative_drop(base, base.iloc[:15], base * 0, seed=0)
     assert missing.n == 15, "prompts that one run misses are left out of all"
 

@@ -14,7 +14,7 @@ row, heads, seed = snakemake.params.model, snakemake.params.heads, snakemake.par
 tokenizer = load_tokenizer(snakemake.input.checkpoint, row["trust_remote_code"])
 prompts = read_table(snakemake.input.prompts, ("prompt_id", "dataset", "prompt"))
 traces = read_table(snakemake.input.traces, ("prompt_id", "sample", "thinking", "finish_reason"))
-_, encoded = encode_traces(
+closed, encoded = encode_traces(
     tokenizer,
     prompts,
     ranking_traces(traces, prompts, heads["datasets"], heads["traces"], seed),
@@ -29,4 +29,8 @@ effects = EFFECTS[snakemake.wildcards.ranking](
     row["batch_size"],
 )
 write_table(rank_heads(effects, seed), snakemake.output.table, dict(snakemake.params.items()))
-write_tensors({"effects": torch.as_tensor(effects)}, snakemake.output.effects, dict(snakemake.params.items()))
+# Whoever compares rankings trace by trace has to know which traces these are.
+measured = {"traces": closed[["prompt_id", "sample"]].to_numpy().tolist()}
+write_tensors(
+    {"effects": torch.as_tensor(effects)}, snakemake.output.effects, dict(snakemake.params.items()) | measured
+)

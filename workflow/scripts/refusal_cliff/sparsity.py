@@ -75,7 +75,8 @@ def relative_drop(base: pd.Series, before: pd.Series, after: pd.Series, seed: in
 
     Prompts are resampled whole: the three numbers stay paired. Where every resample gives the same ratio, e.g. because
     no harmful response is left, the interval extends by the Wilson bound of "no exception among the base's harmful
-    responses". All but n is NaN where the base has none.
+    responses", but not above the ratio that no harmful response at all would give. All but n is NaN where the base has
+    none.
 
     Args:
         base, before, after: share of harmful responses, each in 0..1, by prompt_id.
@@ -94,7 +95,7 @@ def relative_drop(base: pd.Series, before: pd.Series, after: pd.Series, seed: in
     value = float(ratio(both.sum(axis=0)))
     if np.ptp(resampled) < 1e-12:
         slack = wilson(0, max(1, math.floor(harmful)))[1]
-        return Estimate(value, value - slack, value + slack, n)
+        return Estimate(value, value - slack, min(value + slack, float(both[:, 1].sum() / harmful)), n)
     return Estimate(value, *percentile_interval(resampled), n)
 
 

@@ -1,0 +1,216 @@
+"""What heads attend to from the boundary: attention mass on the spans of a trace.
+
+Spans are found in the text and need nothing that was measured:
+
+- `template`: everything in the prompt segment that is not the user's text, the opening of the thinking included;
+- `wrapper`: the user's text around the request, e.g. of a jailbreak; `request`: the request itself;
+- `refusal`: sentences of the thinking that contain one of the phrases by which a thinking says that it means to refuse
+  (config `judges.intentions`); `thinking`: its other sentences;
+- `boundary`: the thinking-end tokens.
+
+A token belongs to the span that holds its first character that is not white space, so the spans of a trace share no
+token and leave none out: masses add up to 1.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from refusal_cliff.errors import UserError
+from refusal_cliff.judges import intends_refusal
+from refusal_cliff.stats import bootstrap_mean
+from refusal_cliff.traces import EncodedTrace, ThinkingFormat, encode_trace, pad_left, render_prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+SPANS = ("template", "wrapper", "request", "refusal", "thinking", "boundary")
+QUERIES = ("last_boundary", "boundary")
+"""From where: the last boundary token, or the mean over all boundary tokens."""
+
+SENTENCE = re.compile(r"[^.!?\n]*[.!?\n]*")
+
+
+def span_labels(
+    tokenizer: "PreTrainedTokenizerBase",
+    prompt: str,
+    request: str,
+    thought: str,
+    thinking: ThinkingFormat,
+    intentions: Sequence[str],
+) -> tuple[EncodedTrace, np.ndarray]:
+    """A trace up to its boundary, and which of `SPANS` each of its tokens belongs to: indices, int [pos].
+
+    Args:
+        prompt, request: the user's text, and the part of it that is the request; a request that the prompt does not
+            hold word by word has no span.
+        thought: the thinking.
+        intentions: phrases that make a sentence of the thinking a `refusal` one.
+
+    Raises:
+        UserError: the tokenizer does not say which characters a token stands for, or the chat template changes the
+            prompt.
+    """
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"tokenizer {tokenizer.name_or_path!r} does not say where its tokens are in the text; add a tokenizer.json "
+            "(fast tokenizer) to the model's folder"
+        )
+    prompt_text = render_prompt(tokenizer, prompt, thinking)
+    trace = encode_trace(tokenizer, prompt_text, thought, thinking.boundary)
+    segments = [
+        (prompt_text, _prompt_characters(prompt_text, prompt.strip(), request.strip())),
+        (thought, _thinking_characters(thought, intentions)),
+        (thinking.boundary, ["boundary"] * len(thinking.boundary)),
+    ]
+    names = [name for text, characters in segments for name in _token_spans(tokenizer, text, characters)]
+    if len(names) != len(trace.ids):
+        raise ValueError(f"{len(names)} spans for {len(trace.ids)} tokens")
+    return trace, np.array([SPANS.index(name) for name in names])
+
+
+def _prompt_characters(text: str, prompt: str, request: str) -> list[str]:
+    """The span of each character of a rendered prompt."""
+    start = text.rfind(prompt)
+    if start < 0:
+        raise UserError("attention: the chat template changes the user's text, so it cannot be found in the prompt")
+    spans = ["template"] * len(text)
+    spans[start : start + len(prompt)] = ["wrapper"] * len(prompt)
+    if request and request in prompt:
+        inner = start + prompt.index(request)
+        spans[inner : inner + len(request)] = ["request"] * len(request)
+    return spans
+
+
+def _thinking_characters(thought: str, intentions: Sequence[str]) -> list[str]:
+    """The span of each character of a thinking, by sentence."""
+    return [
+        "refusal" if intends_refusal(sentence, intentions) else "thinking"
+        for sentence in SENTENCE.findall(thought)
+        for _ in sentence
+    ]
+
+
+def _token_spans(tokenizer: "PreTrainedTokenizerBase", text: str, characters: list[str]) -> list[str]:
+    """The span of each token of `text`, by its first character that is not white space."""
+    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    found = []
+    for start, stop in offsets:
+        blank = len(text[start:stop]) - len(text[start:stop].lstrip())
+        place = start + blank if start + blank < stop else start
+        found.append(characters[min(place, len(characters) - 1)])
+    return found
+
+
+@contextmanager
+def _eager(model: "PreTrainedModel") -> Iterator[None]:
+    """Let the model compute attention in the one way that returns its weights."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+def boundary_attention(
+    model: "PreTrainedModel", encoded: Sequence[EncodedTrace], pad_id: int, batch_size: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (index of the trace, attention weights [layer, head, boundary token, pos]), one trace at a time.
+
+    Everything before the boundary only fills the key-value cache, with the model's usual attention; weights are
+    computed for the boundary's few rows alone, so that long traces need no quadratic memory.
+    """
+    import torch
+
+    # The boundary is the same tokens in every trace and the last ones: with left padding, the same columns.
+    first, stop = encoded[0].spans["boundary"]
+    width = stop - first
+    order = sorted(range(len(encoded)), key=lambda index: len(encoded[index].ids))
+    for begin in range(0, len(order), batch_size):
+        batch = order[begin : begin + batch_size]
+        ids, mask = (
+            torch.as_tensor(part, device=model.device)
+            for part in pad_left([encoded[index].ids for index in batch], pad_id)
+        )
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        with torch.inference_mode():
+            before = model(
+                input_ids=ids[:, :-width],
+                attention_mask=mask[:, :-width],
+                position_ids=positions[:, :-width],
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            with _eager(model):
+                layers = model(
+                    input_ids=ids[:, -width:],
+                    attention_mask=mask,
+                    position_ids=positions[:, -width:],
+                    past_key_values=before.past_key_values,
+                    use_cache=True,
+                    output_attentions=True,
+                    logits_to_keep=1,
+                ).attentions
+        weights = torch.stack([layer.float().cpu() for layer in layers], dim=1).numpy()
+        for row, index in enumerate(batch):
+            yield index, weights[row, ..., -len(encoded[index].ids) :]
+
+
+def span_masses(weights: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
+    """Attention mass on each span of one trace.
+
+    Args:
+        weights: [layer, head, boundary token, pos].
+        labels: [pos], indices into `SPANS`.
+
+    Returns:
+        layer, head, query (one of `QUERIES`), span, mass, uniform (the mass if every token that a query sees got the
+        same), tokens (of the span).
+    """
+    n_layers, n_heads, n_queries, n_pos = weights.shape
+    member = np.eye(len(SPANS))[labels]
+    mass = weights @ member
+    seen = np.arange(n_pos - n_queries + 1, n_pos + 1)
+    uniform = np.cumsum(member, axis=0)[seen - 1] / seen[:, None]
+    by_query = np.stack([mass[:, :, -1], mass.mean(axis=2)], axis=2)
+    uniform_by_query = np.stack([uniform[-1], uniform.mean(axis=0)])
+    keys = [range(n_layers), range(n_heads), QUERIES, SPANS]
+    table = pd.MultiIndex.from_product(keys, names=["layer", "head", "query", "span"]).to_frame(index=False)
+    return table.assign(
+        mass=by_query.ravel(),
+        uniform=np.tile(uniform_by_query.ravel(), n_layers * n_heads),
+        tokens=np.tile(member.sum(axis=0).astype(int), n_layers * n_heads * len(QUERIES)),
+    )
+
+
+def attention_by_group(attention: pd.DataFrame, top: Collection[tuple[int, int]], seed: int) -> pd.DataFrame:
+    """Where the top heads look, the rest, and the difference, paired by prompt.
+
+    Heads of a group, and the traces of one prompt, are averaged first: prompts are what is resampled.
+
+    Args:
+        attention: prompt_id, sample, layer, head, query, span, mass, uniform.
+        top: (layer, head) of the top heads.
+
+    Returns:
+        group (top, rest, or top minus rest), query, span, quantity, value, low, high, n (prompts): `mass`, which adds
+        up to 1 over spans, and `relative`, mass over what uniform attention would put there, over the prompts that have
+        such a span.
+    """
+    chosen = pd.MultiIndex.from_frame(attention[["layer", "head"]]).isin(list(top))
+    values = attention.assign(group=np.where(chosen, "top", "rest"))
+    means = values.pivot_table(index=["query", "span", "prompt_id"], columns="group", values=["mass", "uniform"])
+    quantities = {"mass": means["mass"], "relative": means["mass"] / means["uniform"].where(means["uniform"] > 0)}
+    rows = []
+    for query, span, (quantity, table) in product(QUERIES, SPANS, quantities.items()):
+        by_prompt = table.loc[(query, span)].dropna()
+        difference = by_prompt["top"] - by_prompt["rest"]
+        for group, found in {"top": by_prompt["top"], "rest": by_prompt["rest"], "top minus rest": difference}.items():
+            rows.append((group, query, span, quantity, *bootstrap_mean(found, seed)))
+    return pd.DataFrame(rows, columns=["group", "query", "span", "quantity", "value", "low", "high", "n"])

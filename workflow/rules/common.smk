@@ -43,6 +43,7 @@ ABLATIONS = settings.ablation_variants(config)
 GRID = settings.ablation_variants(config, "grid")
 TUNINGS = settings.tuning_variants(config)
 PROBES = list(config["probes"])
+RANKINGS = ["direct", "causal", "gradient"]
 PROMPT_SETS = list(dataset_sheet["set"].unique())
 
 # Organisms by how they are made: from scratch, from another organism, or as a guard.
@@ -71,6 +72,7 @@ wildcard_constraints:
     selector="cliff|random|rule|guard|whole",
     budget=r"[0-9.]+",
     seed=r"\d+",
+    grid="|grid_",  # what the target grid makes stands beside what a run makes by default
 
 
 def variants_of(model):
@@ -145,7 +147,9 @@ def continued_traces(wildcards):
     """The base traces whose thinking a variant keeps, if it is of a kind that does."""
     if settings.parse_variant(wildcards.variant)["kind"] not in settings.CONTINUED:
         return {}
-    return {"base": f"<results>/{wildcards.model}/base/traces/{wildcards.prompts}.parquet"}
+    return {
+        "base": f"<results>/{wildcards.model}/base/traces/{wildcards.prompts}.parquet"
+    }
 
 
 def control_inputs(wildcards):
@@ -161,6 +165,58 @@ def matched_fraction():
     return max(
         [config["claims"]["fraction"]]
         + [share for block in blocks for share in block["rankings"]["matched"]]
+    )
+
+
+def outcome_runs(wildcards):
+    """The (model, variant) whose outcomes a run collects; under grid_, those of the finer ablations alone."""
+    if wildcards.grid:
+        return [(model, variant) for model in ABLATED for variant in ["base", *GRID]]
+    return [(model, variant) for model in MODELS for variant in variants_of(model)]
+
+
+def head_runs(wildcards):
+    """Those that do something to heads."""
+    return [
+        (model, variant)
+        for model, variant in outcome_runs(wildcards)
+        if "ranking" in settings.parse_variant(variant)
+    ]
+
+
+def perplexity_runs(wildcards):
+    """Base models and those of their interventions on heads that are models of their own."""
+    everywhere = [
+        (model, variant)
+        for model, variant in head_runs(wildcards)
+        if settings.parse_variant(variant)["kind"] in settings.EVERYWHERE
+    ]
+    return [(model, "base") for model in ABLATED] + everywhere
+
+
+def run_files(runs, path):
+    """One file for each (model, variant)."""
+    return [
+        f"<results>/{path.format(model=model, variant=variant)}"
+        for model, variant in runs
+    ]
+
+
+def outcome_inputs(wildcards):
+    runs = outcome_runs(wildcards)
+    return {
+        "traces": run_files(runs, "{model}/{variant}/traces/test.parquet"),
+        "verdicts": run_files(runs, "{model}/{variant}/verdicts/test.parquet"),
+    }
+
+
+def head_edits(wildcards):
+    return run_files(head_runs(wildcards), "{model}/variants/{variant}/edit.json")
+
+
+def perplexities(wildcards):
+    return run_files(
+        perplexity_runs(wildcards), "{model}/{variant}/perplexity/test.parquet"
     )
 
 

@@ -68,6 +68,7 @@ rule plot_heads:
     input:
         causal=expand("<results>/{model}/heads/causal.parquet", model=MODELS),
         direct=expand("<results>/{model}/heads/direct.parquet", model=MODELS),
+        gradient=expand("<results>/{model}/heads/gradient.parquet", model=MODELS),
         truths=truth_files(),
     output:
         svg=report(
@@ -95,21 +96,106 @@ rule plot_heads:
         "../scripts/plot_heads.py"
 
 
-rule plot_ablation:
+rule plot_head_agreement:
     input:
-        ablation="<results>/tables/ablation.csv",
+        heads="<results>/tables/heads.csv",
+        agreement="<results>/tables/head_agreement.csv",
     output:
         svg=report(
-            "<results>/figures/ablation.svg",
+            "<results>/figures/head_agreement.svg",
+            caption="../report/figure_head_agreement.rst",
+            category="3. Figures",
+            labels={"figure": "Agreement of the head rankings"},
+        ),
+        pdf="<results>/figures/head_agreement.pdf",
+    log:
+        "<logs>/plot_head_agreement/all.log",
+    benchmark:
+        "<benchmarks>/plot_head_agreement/all.jsonl"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code_hash("plot_head_agreement"),
+    script:
+        "../scripts/plot_head_agreement.py"
+
+
+rule plot_head_intervals:
+    input:
+        heads="<results>/tables/heads.csv",
+    output:
+        svg=report(
+            "<results>/figures/head_intervals.svg",
+            caption="../report/figure_head_intervals.rst",
+            category="3. Figures",
+            labels={"figure": "First heads of every ranking"},
+        ),
+        pdf="<results>/figures/head_intervals.pdf",
+    log:
+        "<logs>/plot_head_intervals/all.log",
+    benchmark:
+        "<benchmarks>/plot_head_intervals/all.jsonl"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code_hash("plot_head_intervals"),
+    script:
+        "../scripts/plot_head_intervals.py"
+
+
+rule plot_attention:
+    input:
+        attention="<results>/tables/attention.csv",
+    output:
+        svg=report(
+            "<results>/figures/attention.svg",
+            caption="../report/figure_attention.rst",
+            category="3. Figures",
+            labels={"figure": "What heads attend to"},
+        ),
+        pdf="<results>/figures/attention.pdf",
+    log:
+        "<logs>/plot_attention/all.log",
+    benchmark:
+        "<benchmarks>/plot_attention/all.jsonl"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code_hash("plot_attention"),
+    script:
+        "../scripts/plot_attention.py"
+
+
+rule plot_ablation:
+    input:
+        ablation="<results>/tables/{grid}ablation.csv",
+    output:
+        svg=report(
+            "<results>/figures/{grid}ablation.svg",
             caption="../report/figure_ablation.rst",
             category="3. Figures",
             labels={"figure": "Dose and response of ablation"},
         ),
-        pdf="<results>/figures/ablation.pdf",
+        pdf="<results>/figures/{grid}ablation.pdf",
     log:
-        "<logs>/plot_ablation/all.log",
+        "<logs>/plot_ablation/{grid}all.log",
     benchmark:
-        "<benchmarks>/plot_ablation/all.jsonl"
+        "<benchmarks>/plot_ablation/{grid}all.jsonl"
     conda:
         "../../envs/analysis.yaml"
     threads: 1
@@ -121,6 +207,35 @@ rule plot_ablation:
         code=code_hash("plot_ablation"),
     script:
         "../scripts/plot_ablation.py"
+
+
+rule plot_interventions:
+    input:
+        ablation="<results>/tables/{grid}ablation.csv",
+    output:
+        svg=report(
+            "<results>/figures/{grid}interventions.svg",
+            caption="../report/figure_interventions.rst",
+            category="3. Figures",
+            labels={"figure": "Interventions on the same heads"},
+        ),
+        pdf="<results>/figures/{grid}interventions.pdf",
+    log:
+        "<logs>/plot_interventions/{grid}all.log",
+    benchmark:
+        "<benchmarks>/plot_interventions/{grid}all.jsonl"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=2000,
+        runtime=10,
+    params:
+        fraction=config["claims"]["fraction"],
+        code=code_hash("plot_interventions"),
+    script:
+        "../scripts/plot_interventions.py"
 
 
 rule plot_selection:

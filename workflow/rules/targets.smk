@@ -1,7 +1,28 @@
 # One target per stage: `snakemake --cores 2 heads` stops after the head rankings.
 
-TABLES = ["ablation", "selection", "rates", "comparisons", "judges"]
-FIGURES = ["curves", "layers", "heads", "ablation", "selection", "tradeoffs"]
+TABLES = [
+    "ablation",
+    "selection",
+    "rates",
+    "comparisons",
+    "judges",
+    "heads",
+    "head_agreement",
+    "head_stability",
+    "sparsity",
+    "attention",
+]
+FIGURES = [
+    "curves",
+    "layers",
+    "heads",
+    "ablation",
+    "selection",
+    "tradeoffs",
+    "head_agreement",
+    "head_intervals",
+    "attention",
+]
 
 
 rule prompts:
@@ -54,7 +75,7 @@ rule heads:
         expand(
             "<results>/{model}/heads/{ranking}.parquet",
             model=MODELS,
-            ranking=["direct", "causal"],
+            ranking=RANKINGS,
         ),
 
 
@@ -102,6 +123,17 @@ rule figures:
 rule claims:
     input:
         "<results>/claims.csv",
+
+
+rule grid:
+    input:
+        "<results>/tables/grid_ablation.csv",
+        "<results>/tables/grid_comparisons.csv",
+        expand(
+            "<results>/figures/grid_{figure}.{suffix}",
+            figure=["ablation", "interventions"],
+            suffix=["svg", "pdf"],
+        ),
 
 
 rule recovery:

@@ -1,4 +1,4 @@
-"""Draw the effect of every head by both rankings, with planted heads ringed."""
+"""Draw the effect of every head by the three rankings, with planted heads ringed."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ rankings = {
         model: read_table(path, ("layer", "head", "effect"))
         for model, path in zip(snakemake.params.models, snakemake.input[ranking], strict=True)
     }
-    for ranking in ("causal", "direct")
+    for ranking in ("causal", "direct", "gradient")
 }
 planted = {Path(path).parent.name: read_json(path)["heads"] for path in snakemake.input.truths}
 save(plot_heads(rankings, planted), snakemake.output.svg, snakemake.output.pdf)

@@ -2,11 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from refusal_cliff.plots.style import GREY, grid, layer_ticks
+from refusal_cliff.plots.style import BLUE, GREY, VERMILION, grid, layer_ticks, legend
+
+TOP = 10
+"""Heads of each ranking whose intervals are drawn."""
+SPAN_LABELS = {
+    "template": "template",
+    "wrapper": "wrapper",
+    "request": "request",
+    "thinking": "other\nthinking",
+    "refusal": "refusal\nsentence",
+    "boundary": "boundary",
+}
 
 
 def plot_heads(
@@ -45,4 +57,155 @@ def plot_heads(
     if rings:
         figure.legend(rings, ["planted head"], loc="outside lower center")
     figure.suptitle("effect on the refusal logit (blue: suppresses refusal)", fontsize=9, color=GREY)
+    return figure
+
+
+def plot_head_agreement(heads: pd.DataFrame, agreement: pd.DataFrame) -> Figure:
+    """Effect of every head by the causal ranking against the two others; rows are the other rankings.
+
+    Args:
+        heads: model, ranking, layer, head, effect, planted (missing where nobody knows).
+        agreement: model, ranking, other, k, quantity, value, low, high, n.
+    """
+    models, others = list(heads["model"].unique()), ["direct", "gradient"]
+    figure, axes = grid(len(others), len(models))
+    for column, model in enumerate(models):
+        own = heads[heads["model"] == model]
+        effects = own.pivot_table(index=["layer", "head"], columns="ranking", values="effect")
+        known = own[own["planted"].fillna(False).astype(bool)].set_index(["layer", "head"]).index
+        ringed = effects.index.isin(known)
+        for row, other in enumerate(others):
+            ax = axes[row, column]
+            # Most heads do little: near zero the scale is linear, so that their spread shows beside a few strong heads.
+            near = max(float(effects["causal"].abs().median()), 1e-6)
+            for scale in (ax.set_xscale, ax.set_yscale):
+                scale("symlog", linthresh=near)
+            ax.axline((0, 0), (near, near), color=GREY, lw=0.8, ls=":")
+            ax.plot(effects["causal"], effects[other], "o", color=BLUE, alpha=0.6, ms=3.5, mew=0, label="head")
+            ringed_points = effects[ringed]
+            ax.plot(
+                ringed_points["causal"],
+                ringed_points[other],
+                "o",
+                mfc="none",
+                mec=VERMILION,
+                ms=9,
+                label="planted head",
+            )
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.set_major_locator(_few_ticks(effects, near))
+                axis.set_minor_locator(NullLocator())
+                axis.set_major_formatter(FuncFormatter(_short))
+            if row == 0:
+                ax.set_title(model)
+            if column == 0:
+                ax.set_ylabel(f"{other} effect")
+            ax.tick_params(labelsize=7)
+            ax.set_xlabel(f"causal effect\n{_agreement_text(agreement, model, other)}", fontsize=8)
+    legend(figure, axes)
+    return figure
+
+
+def _short(value: float, _place: int) -> str:
+    return f"{value:g}"
+
+
+def _few_ticks(effects: pd.DataFrame, near: float) -> FixedLocator:
+    """Ticks at zero and at 1 and 3 times powers of ten beyond the linear part, on the sides that have heads."""
+    low, high = float(effects.to_numpy().min()), float(effects.to_numpy().max())
+    powers = 10.0 ** np.arange(np.floor(np.log10(near)), np.ceil(np.log10(max(-low, high, near))) + 1)
+    ticks = np.sort(np.concatenate([powers, 3 * powers]))
+    ticks = ticks[ticks >= 2 * near]
+    return FixedLocator([0.0, *(-ticks[ticks <= -low]), *ticks[ticks <= high]])
+
+
+def _agreement_text(agreement: pd.DataFrame, model: str, other: str) -> str:
+    """Spearman and overlaps of the causal ranking with another, with their intervals."""
+    pair = {"causal", other}
+    own = agreement[(agreement["model"] == model)]
+    own = own[[{row.ranking, row.other} == pair for row in own.itertuples()]]
+    lines = [
+        f"{'Spearman' if row.quantity == 'spearman' else f'both have, of top {row.k:g}:'} "
+        f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
+        for row in own.itertuples()
+    ]
+    return "\n".join(lines)
+
+
+def plot_head_intervals(heads: pd.DataFrame) -> Figure:
+    """Effects of the first heads of every ranking with their 95 % intervals; rows are rankings.
+
+    Args:
+        heads: model, ranking, layer, head, effect, low, high, n, rank, p_holm, planted (missing where nobody knows).
+    """
+    models, rankings = list(heads["model"].unique()), list(heads["ranking"].unique())
+    figure, axes = grid(len(rankings), len(models))
+    kinds = {
+        "planted": ("o", VERMILION, VERMILION),
+        "not zero (Holm, 5 %)": ("o", BLUE, BLUE),
+        "may be zero": ("o", GREY, "white"),
+    }
+    handles = {}
+    for row, ranking in enumerate(rankings):
+        for column, model in enumerate(models):
+            ax = axes[row, column]
+            own = heads[(heads["model"] == model) & (heads["ranking"] == ranking)].nsmallest(TOP, "rank")
+            places = np.arange(len(own))
+            planted = own["planted"].fillna(False).astype(bool).to_numpy()
+            clear = (own["p_holm"] < 0.05).to_numpy()
+            for (name, (marker, color, fill)), chosen in zip(
+                kinds.items(), (planted, clear & ~planted, ~clear & ~planted), strict=True
+            ):
+                part = own[chosen]
+                bars = np.clip([part["effect"] - part["low"], part["high"] - part["effect"]], 0, None)
+                handles[name] = ax.errorbar(
+                    part["effect"], places[chosen], xerr=bars, fmt=marker, color=color, mfc=fill, elinewidth=0.9
+                )
+            ax.axvline(0, color=GREY, lw=0.8)
+            labels = [f"{layer}.{head}" for layer, head in zip(own["layer"], own["head"], strict=True)]
+            ax.set_yticks(places, labels, fontsize=7)
+            ax.invert_yaxis()
+            ax.grid(visible=False, axis="y")
+            if row == 0:
+                ax.set_title(f"{model} (n={int(own['n'].iloc[0])})")
+            if column == 0:
+                ax.set_ylabel(f"{ranking}\nlayer.head")
+            if row == len(rankings) - 1:
+                ax.set_xlabel("effect on the refusal logit")
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+def plot_attention(attention: pd.DataFrame) -> Figure:
+    """Attention from the last boundary token to each span, of the top heads and of the rest.
+
+    Rows: mass, and mass over what uniform attention would put on the span.
+
+    Args:
+        attention: model, group, query, span, quantity, value, low, high, n.
+    """
+    shown = attention[(attention["query"] == "last_boundary") & attention["group"].isin(["top", "rest"])]
+    models = list(shown["model"].unique())
+    rows = {"mass": "attention mass", "relative": "mass / uniform"}
+    groups = {"top": ("top heads, causal ranking", VERMILION, -0.13), "rest": ("other heads", GREY, 0.13)}
+    figure, axes = grid(len(rows), len(models))
+    for row, (quantity, label) in enumerate(rows.items()):
+        for column, model in enumerate(models):
+            ax = axes[row, column]
+            own = shown[(shown["model"] == model) & (shown["quantity"] == quantity)]
+            for group, (name, color, offset) in groups.items():
+                points = own[own["group"] == group].set_index("span").reindex(list(SPAN_LABELS))
+                bars = np.clip([points["value"] - points["low"], points["high"] - points["value"]], 0, None)
+                places = np.arange(len(points)) + offset
+                ax.errorbar(places, points["value"], yerr=bars, fmt="o", color=color, label=name, elinewidth=0.9)
+            if quantity == "relative":
+                ax.axhline(1, color=GREY, lw=0.8, ls=":")
+            ax.set_ylim(bottom=0)
+            ax.set_xticks(range(len(SPAN_LABELS)), SPAN_LABELS.values(), fontsize=7, rotation=45)
+            ax.grid(visible=False, axis="x")
+            if row == 0:
+                ax.set_title(f"{model} (n={int(own['n'].max())})")
+            if column == 0:
+                ax.set_ylabel(label)
+    legend(figure, axes)
     return figure

@@ -1,0 +1,10 @@
+"""Draw what the top heads of the causal ranking attend to from the boundary, beside all other heads."""
+
+import pandas as pd
+
+from refusal_cliff.job import job
+from refusal_cliff.plots.heads import plot_attention
+from refusal_cliff.plots.style import save
+
+job(snakemake)
+save(plot_attention(pd.read_csv(snakemake.input.attention)), snakemake.output.svg, snakemake.output.pdf)

@@ -1,80 +1,314 @@
+"""Labels, layers and splits of probes; their fit in memory and in batches; and what they are measured against."""
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from refusal_cliff.cliffs import measure_cliff, refusal_scores, resample
+from refusal_cliff import probes as module
+from refusal_cliff.architectures import first_tokens, unembedding
+from refusal_cliff.artifacts import LazyTensor
+from refusal_cliff.cliffs import measure_cliff, refusal_scores, resample, score_traces
 from refusal_cliff.errors import UserError
-from refusal_cliff.probes import behaviour, split_prompts, train_probe, training_rows
+from refusal_cliff.probe_evaluation import (
+    CALIBRATION_COLUMNS,
+    COLUMNS,
+    HELD_OUT,
+    TEST,
+    TRAINING,
+    PromptSet,
+    calibration,
+    control_task,
+    cosine,
+    evaluate_probes,
+    measure,
+    places,
+)
+from refusal_cliff.probes import (
+    CS,
+    assign_folds,
+    behaviour,
+    choose_layers,
+    fit_direction,
+    logit_direction,
+    logit_rival,
+    opener_weights,
+    split_prompts,
+    trace_labels,
+    train_probe,
+    training_rows,
+)
 
-RECIPE = {"positions": "last_boundary", "datasets": ["harmful", "benign"]}
+RECIPE = {"positions": "last_boundary", "label": "behaviour", "datasets": ["harmful", "benign"]}
+KINDS = ["last_prompt", "thinking", "thinking", "thinking", "boundary", "last_boundary"]
 
 
 @pytest.fixture
 def tables():
-    """80 traces of three positions each; the harmful ones are refused by half."""
-    ids = [f"p{i:02d}" for i in range(80)]
+    """80 traces of six positions each: half of the harmful ones are refused, and all of them recognised."""
+    ids = [f"p{number:02d}" for number in range(80)]
     prompts = pd.DataFrame({"prompt_id": ids, "dataset": ["harmful"] * 40 + ["benign"] * 40})
-    kinds = ["last_prompt", "thinking", "last_boundary"]
-    rows = pd.DataFrame([(i, 0, kind, n) for i in ids for n, kind in enumerate(kinds)])
+    rows = pd.DataFrame([(i, 0, kind, position) for i in ids for position, kind in enumerate(KINDS)])
     rows.columns = ["prompt_id", "sample", "kind", "position"]
-    verdict = ["refusal"] * 20 + ["no_refusal"] * 60
-    verdicts = pd.DataFrame({"prompt_id": ids, "sample": 0, "judge": "phrases", "verdict": verdict})
-    return prompts, rows, verdicts
+    verdicts = [
+        pd.DataFrame({"prompt_id": ids, "sample": 0, "judge": "phrases", "scope": scope, "verdict": verdict})
+        for scope, verdict in (
+            ("response", ["refusal"] * 20 + ["no_refusal"] * 60),
+            ("thinking", ["refusal"] * 40 + ["no_refusal"] * 40),
+        )
+    ]
+    return prompts, rows, pd.concat(verdicts, ignore_index=True)
 
 
-def states(rows, labels, strength, rng):
-    """Noise, plus a direction that carries the label in layer 1 alone."""
-    resid = rng.normal(size=(len(rows), 2, 6))
-    refused = rows.merge(labels, on=["prompt_id", "sample"])["refused"].to_numpy()
-    resid[:, 1, 2] += strength * (2 * refused - 1)
+def states(rows, labels, strength, layer=1, seed=0):
+    """Noise [row, 3, 6], plus a direction that carries the label, in one layer alone."""
+    resid = np.random.default_rng(seed).normal(size=(len(rows), 3, 6))
+    positive = rows.merge(labels, on=["prompt_id", "sample"])["positive"].to_numpy()
+    resid[:, layer, 2] += strength * (2 * positive - 1)
     return resid
 
 
+def labelled(tables, recipe=RECIPE):
+    prompts, rows, verdicts = tables
+    labels = trace_labels(verdicts, recipe["label"], "phrases")
+    return training_rows(rows, prompts, labels, recipe), labels
+
+
 def test_a_probe_finds_the_direction_and_only_in_its_layer(tables):
-    prompts, rows, verdicts = tables
-    labels = behaviour(verdicts, "phrases")
-    chosen = training_rows(rows, prompts, labels, RECIPE)
-    resid = states(rows, labels, 4.0, np.random.default_rng(0))
-    w, b, metrics = train_probe(resid, chosen, seed=0)
-    assert w.shape == (2, 6)
-    assert b.shape == (2,)
-    assert np.abs(w[1]).argmax() == 2
-    assert w[1, 2] > 0
-    accuracy = metrics[metrics["metric"] == "accuracy"].set_index("layer")["value"]
-    assert accuracy[1] == 1.0
-    assert accuracy[0] < 0.8
-    assert (metrics["low"] <= metrics["value"]).all()
-    assert (metrics["value"] <= metrics["high"]).all()
+    chosen, labels = labelled(tables)
+    resid, held_out = states(tables[1], labels, 4.0), split_prompts(chosen, seed=0)
+    probe = train_probe(resid, chosen[~held_out], [0, 1], seed=0)
+    assert probe["w"].shape == probe["mean_difference_w"].shape == (2, 6)
+    assert probe["b"].shape == probe["mean_difference_b"].shape == (2,)
+    assert set(probe["C"]) <= set(CS)
+    part = chosen[held_out]
+    for method in ("", "mean_difference_"):
+        assert np.abs(probe[f"{method}w"][1]).argmax() == 2
+        assert probe[f"{method}w"][1, 2] > 0
+        accuracy = [
+            (
+                (resid[part["row"], layer] @ probe[f"{method}w"][layer] + probe[f"{method}b"][layer] > 0)
+                == part["positive"]
+            ).mean()
+            for layer in (0, 1)
+        ]
+        assert accuracy[1] == 1.0
+        assert accuracy[0] < 0.8
 
 
-def test_labels_follow_behaviour_not_the_prompt_set(tables):
-    prompts, rows, verdicts = tables
-    chosen = training_rows(rows, prompts, behaviour(verdicts, "phrases"), RECIPE)
-    assert chosen["refused"].sum() == 20
-    assert set(chosen["kind"]) == {"last_boundary"}
-    assert (rows.loc[chosen["row"], "kind"] == "last_boundary").all()
+def test_labels_follow_verdicts_not_the_prompt_set(tables):
+    chosen, _ = labelled(tables)
+    assert chosen["positive"].sum() == 20
+    assert (tables[1].loc[chosen["row"], "kind"] == "last_boundary").all()
+    recognised, _ = labelled(tables, RECIPE | {"label": "recognition"})
+    assert recognised["positive"].sum() == 40
 
 
-def test_no_prompt_is_on_both_sides_of_the_split(tables):
-    prompts, rows, verdicts = tables
-    chosen = training_rows(rows, prompts, behaviour(verdicts, "phrases"), RECIPE | {"positions": "thinking"})
-    held_out = split_prompts(chosen, seed=1)
-    assert not set(chosen.loc[held_out, "prompt_id"]) & set(chosen.loc[~held_out, "prompt_id"])
-    assert 0.2 < held_out.mean() < 0.3
-
-
-@pytest.mark.parametrize("verdict", ["refusal", "no_refusal"])
-def test_an_empty_class_is_an_error_that_names_the_key(tables, verdict):
-    prompts, rows, verdicts = tables
-    labels = behaviour(verdicts.assign(verdict=verdict), "phrases")
-    with pytest.raises(UserError, match=r"refused (0|80) of 80 traces of harmful, benign.*probes\.<name>\.datasets"):
-        training_rows(rows, prompts, labels, RECIPE)
+def test_verdicts_on_the_thinking_are_no_behaviour(tables):
+    assert behaviour(tables[2], "phrases")["refused"].sum() == 20
+    assert len(behaviour(tables[2], "phrases")) == 80
 
 
 def test_missing_verdicts_label_nothing(tables):
     verdicts = tables[2]
     verdicts.loc[:9, "verdict"] = None
-    assert len(behaviour(verdicts, "phrases")) == 70
+    assert len(trace_labels(verdicts, "behaviour", "phrases")) == 70
+    assert len(trace_labels(verdicts, "recognition", "phrases")) == 80
+
+
+@pytest.mark.parametrize("verdict", ["refusal", "no_refusal"])
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("behaviour", r"refused (0|80) of 80 traces of harmful, benign.*probes\.<name>\.datasets"),
+        ("recognition", r"means to refuse in (0|80) of 80 traces of harmful, benign.*judges\.intentions"),
+    ],
+)
+def test_an_empty_class_is_an_error_that_names_the_key(tables, verdict, label, message):
+    prompts, rows, verdicts = tables
+    with pytest.raises(UserError, match=message):
+        labelled((prompts, rows, verdicts.assign(verdict=verdict)), RECIPE | {"label": label})
+
+
+def test_no_prompt_is_on_both_sides_of_the_split_or_in_two_folds(tables):
+    chosen, _ = labelled(tables, RECIPE | {"positions": "thinking"})
+    held_out = split_prompts(chosen, seed=1)
+    assert not set(chosen.loc[held_out, "prompt_id"]) & set(chosen.loc[~held_out, "prompt_id"])
+    assert 0.2 < held_out.mean() < 0.3
+    folds = assign_folds(chosen["positive"].to_numpy(), chosen["prompt_id"].to_numpy(), seed=0)
+    assert pd.Series(folds).groupby(chosen["prompt_id"]).nunique().eq(1).all()
+    assert pd.crosstab(folds, chosen["positive"]).gt(0).all(axis=None)
+
+
+def test_a_class_of_one_prompt_has_no_folds():
+    truth = np.array([True, True, False, False])
+    assert assign_folds(truth, np.array(["a", "a", "b", "c"]), seed=0) is None
+    train = pd.DataFrame({"row": range(4), "positive": truth, "prompt_id": ["a", "a", "b", "c"]})
+    w, _, c = fit_direction(np.eye(4)[:, None], 0, train, seed=0)
+    assert c == 1.0
+    assert np.isfinite(w).all()
+
+
+def test_layers_count_from_either_end():
+    assert choose_layers([], 3) == [0, 1, 2]
+    assert choose_layers([-1, 0, 2], 3) == [0, 2]
+    with pytest.raises(UserError, match=r"probes\.<name>\.layers: layer 3 does not exist; the model has 3"):
+        choose_layers([3], 3)
+
+
+def test_a_probe_of_some_layers_scores_traces_at_those(tiny_llama, tiny_tokenizer):
+    from refusal_cliff.traces import encode_trace
+
+    traces = pd.DataFrame({"prompt_id": ["a"], "sample": 0})
+    encoded = [encode_trace(tiny_tokenizer, "Hello", "let us see", "</think>")]
+    w = np.random.default_rng(0).normal(size=(3, tiny_llama.config.hidden_size))
+    probes = {"all": (w, np.zeros(3), np.arange(3)), "some": (w[[0, 2]], np.zeros(2), np.array([0, 2]))}
+    table = score_traces(tiny_llama, traces, encoded, probes, pad_id=0, batch_size=1, grid=3, tail=2)
+    found = table.set_index(["probe", "layer"])["final"]
+    assert list(found["some"].index) == [0, 2]
+    pd.testing.assert_series_equal(found["some"], found["all"][[0, 2]])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_dump_is_read_in_parts_of_any_dtype(tmp_path, dtype):
+    resid = torch.randn(5, 2, 3).to(dtype)
+    save_file({"resid": resid}, tmp_path / "dump.safetensors")
+    lazy = LazyTensor(tmp_path / "dump.safetensors", "resid")
+    assert lazy.shape == (5, 2, 3)
+    np.testing.assert_array_equal(lazy[1:3, 1], resid[1:3, 1].float().numpy())
+    np.testing.assert_array_equal(lazy[4, 0], resid[4, 0].float().numpy())
+
+
+def test_batches_and_memory_agree(tables, tmp_path, monkeypatch):
+    chosen, labels = labelled(tables, RECIPE | {"positions": "thinking"})
+    resid = states(tables[1], labels, 2.0)
+    save_file({"resid": torch.as_tensor(resid)}, tmp_path / "dump.safetensors")
+    lazy = LazyTensor(tmp_path / "dump.safetensors", "resid")
+    w, b, c_memory = fit_direction(lazy, 1, chosen, seed=0)
+    monkeypatch.setattr(module, "MEMORY_LIMIT", 1000)
+    monkeypatch.setattr(module, "CHUNK", 100)
+    monkeypatch.setattr(module, "BATCH", 64)
+    assert fit_direction(lazy, 1, chosen, seed=0)[2] in CS
+    w_batches, b_batches, _ = fit_direction(lazy, 1, chosen, seed=0, c=c_memory)
+    assert cosine(w, w_batches) > 0.95
+    truth, rows = chosen["positive"].to_numpy(), chosen["row"].to_numpy()
+    agree = (resid[rows, 1] @ w + b > 0) == (resid[rows, 1] @ w_batches + b_batches > 0)
+    assert agree.mean() > 0.95
+    assert ((resid[rows, 1] @ w_batches + b_batches > 0) == truth).mean() > 0.95
+
+
+def test_shuffled_labels_cannot_be_predicted(tables):
+    prompts, rows, verdicts = tables
+    chosen, labels = labelled(tables, RECIPE | {"label": "recognition"})
+    resid, held_out = states(rows, labels, 4.0), split_prompts(chosen, seed=0)
+    right = control_task(resid, 1, chosen, held_out, 1.0, seed=0)
+    assert 0.3 < right[HELD_OUT].mean() < 0.7
+    assert len(right[HELD_OUT]) == 20
+    assert len(right[TRAINING]) == 60
+    fit = PromptSet(prompts, verdicts, rows, resid)
+    recipe = RECIPE | {"label": "recognition"}
+    table, _ = evaluate_probes(
+        {"mine": train_probe(resid, chosen[~held_out], [1], seed=0)}, {"mine": recipe}, fit, fit, "phrases", seed=0
+    )
+    found = table.set_index(["quantity", "method", "data"])["value"]
+    assert found["accuracy", "logistic", HELD_OUT] == 1.0
+    assert found["selectivity", "logistic", HELD_OUT] == pytest.approx(1 - right[HELD_OUT].mean())
+
+
+def test_positions_are_placed_within_their_trace(tables):
+    rows = tables[1].iloc[: len(KINDS)]
+    expected = ["last_prompt", "thinking 1/5", "thinking 3/5", "thinking 5/5", "boundary -1", "last_boundary"]
+    assert list(places(rows)) == expected
+
+
+def test_positions_of_one_prompt_are_not_independent():
+    prompts = np.repeat(np.arange(10), 4)
+    scored = pd.DataFrame(
+        {"prompt_id": prompts, "sample": 0, "positive": prompts < 5, "logit": np.where(prompts < 6, 3, -3)}
+    )
+    found = measure(scored, seed=0, probability=True)
+    assert {estimate.n for estimate in found.values()} == {10}
+    assert found["accuracy"].value == pytest.approx(0.9)
+    assert found["auroc"].value == pytest.approx(0.9)
+    assert found["accuracy"].high - found["accuracy"].low > 0.3
+    one_class = measure(scored[scored["positive"]], seed=0, probability=False)
+    assert np.isnan(one_class["auroc"].value)
+    assert one_class["auroc"].n == 5
+
+
+def test_a_calibrated_probability_lies_on_the_diagonal():
+    rng = np.random.default_rng(0)
+    logit = rng.normal(0, 2, 4000)
+    truth = rng.random(4000) < 1 / (1 + np.exp(-logit))
+    bins = calibration(pd.DataFrame({"prompt_id": range(4000), "positive": truth, "logit": logit}))
+    assert bins["n"].sum() == 4000
+    assert ((bins["low"] <= bins["predicted"]) & (bins["predicted"] <= bins["high"])).mean() >= 0.8
+    assert (bins["predicted"] - bins["observed"]).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_logit_direction_is_a_difference_of_unembeddings(tmp_path, tiny_llama, tiny_tokenizer, tied):
+    weights = {"model.embed_tokens.weight": tiny_llama.get_input_embeddings().weight}
+    if not tied:
+        weights["lm_head.weight"] = tiny_llama.get_output_embeddings().weight
+    save_file({name: weight.clone() for name, weight in weights.items()}, tmp_path / "model.safetensors")
+    tiny_tokenizer.save_pretrained(tmp_path)
+    responses = ["Sorry, no.", "Sorry.", "It is so.", "Yes."]
+    traces = pd.DataFrame({"prompt_id": list("abcde"), "sample": 0, "response": [*responses, ""]})
+    behaviours = traces[["prompt_id", "sample"]].assign(refused=[True, True, False, False, False])
+    tokens = first_tokens(tmp_path, traces["response"])
+    assert set(tokens) == set(responses)
+    openers = opener_weights(traces, behaviours, tokens)
+    sorry, it, yes = (tiny_tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in ("S", "I", "Y"))
+    assert openers == {sorry: 1.0, it: -0.5, yes: -0.5}
+    rows = weights["model.embed_tokens.weight" if tied else "lm_head.weight"].double().numpy()
+    direction = logit_direction(unembedding(tmp_path), openers)
+    np.testing.assert_allclose(direction, rows[sorry] - (rows[it] + rows[yes]) / 2, rtol=1e-6)
+
+
+def test_the_logit_direction_needs_both_kinds_of_opener(tables):
+    traces = pd.DataFrame({"prompt_id": ["a", "b"], "sample": 0, "response": ["Yes.", "Yes."]})
+    behaviours = traces[["prompt_id", "sample"]].assign(refused=False)
+    assert opener_weights(traces, behaviours, {"Yes.": 3}) == {}
+    assert logit_rival(np.zeros((2, 1, 3)), None, np.zeros((5, 3)), {}) == {}
+
+
+def test_every_number_has_an_interval_and_a_count(tables):
+    prompts, rows, verdicts = tables
+    chosen, labels = labelled(tables)
+    resid, held_out = states(rows, labels, 1.0, layer=2), split_prompts(chosen, seed=0)
+    train = chosen[~held_out]
+    probes = {
+        "all": train_probe(resid, train, [0, 1, 2], seed=0),
+        "last": train_probe(resid, train, [2], seed=0),
+        "first": train_probe(resid, train, [0], seed=0),
+    }
+    unembedding_rows = np.random.default_rng(1).normal(size=(5, 6))
+    probes["all"] |= logit_rival(resid, train, unembedding_rows, {1: 1.0, 3: -1.0})
+    test = PromptSet(prompts, verdicts, rows, states(rows, labels, 1.0, layer=2, seed=7))
+    fit = PromptSet(prompts, verdicts, rows, resid)
+    table, bins = evaluate_probes(probes, dict.fromkeys(probes, RECIPE), fit, test, "phrases", seed=0)
+    assert list(table.columns) == COLUMNS
+    assert list(bins.columns) == CALIBRATION_COLUMNS
+    assert not table.duplicated(COLUMNS[:6]).any()
+    measured = table[~table["quantity"].isin(["C"]) & table["value"].notna()]
+    assert (measured["low"] <= measured["value"] + 1e-9).all()
+    assert (measured["value"] <= measured["high"] + 1e-9).all()
+    assert table["n"].between(10, 80).all()
+    assert set(bins["data"]) == {HELD_OUT, TEST}
+    layers = table[table["quantity"] == "accuracy"].groupby("probe")["layer"].unique().map(set)
+    assert layers.to_dict() == {"all": {0, 1, 2}, "last": {2}, "first": {0}}
+    # The whole dataset of benign prompts is answered: accuracy, but no AUROC.
+    benign = table[(table["data"] == "benign") & (table["probe"] == "last")].set_index(["quantity", "method"])
+    assert np.isnan(benign.loc[("auroc", "logistic"), "value"])
+    assert benign.loc[("accuracy", "logistic"), "n"] == 40
+    cosines = table[table["quantity"].str.startswith("cosine")].set_index(["probe", "method", "quantity"])["value"]
+    assert cosines["all", "logistic", "cosine_last_probe"] == pytest.approx(1.0)
+    assert ("all", "logistic", "cosine_first_probe") not in cosines.index
+    expected = cosine(probes["all"]["w"][-1], unembedding_rows[1] - unembedding_rows[3])
+    assert cosines["all", "logistic", "cosine_logit"] == pytest.approx(float(expected))
+    assert ("last", "logistic", "cosine_logit") not in cosines.index
 
 
 def test_scores_are_the_sigmoid_of_each_layers_own_probe():

@@ -294,3 +294,176 @@ rule plot_tradeoffs:
         code=code_hash("plot_tradeoffs"),
     script:
         "../scripts/plot_tradeoffs.py"
+
+
+rule plot_cliffs:
+    input:
+        cliffs="<results>/tables/cliffs.csv",
+    output:
+        svg=report(
+            "<results>/figures/cliffs.svg",
+            caption="../report/figure_cliffs.rst",
+            category="3. Figures",
+            labels={"figure": "Cliffs by group and attack"},
+        ),
+        pdf="<results>/figures/cliffs.pdf",
+    log:
+        "<logs>/plot_cliffs/all.log",
+    benchmark:
+        "<benchmarks>/plot_cliffs/all.jsonl"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code_hash("plot_cliffs"),
+    script:
+        "../scripts/plot_cliffs.py"
+
+
+rule plot_cliff_length:
+    input:
+        outcomes="<results>/outcomes.parquet",
+        cliffs=expand("<results>/{model}/base/cliffs/test.parquet", model=MODELS),
+        correlations="<results>/tables/cliff_length.csv",
+    output:
+        svg=report(
+            "<results>/figures/cliff_length.svg",
+            caption="../report/figure_cliff_length.rst",
+            category="3. Figures",
+            labels={"figure": "Cliff and length of the thinking"},
+        ),
+        pdf="<results>/figures/cliff_length.pdf",
+    log:
+        "<logs>/plot_cliff_length/all.log",
+    benchmark:
+        "<benchmarks>/plot_cliff_length/all.jsonl"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=2000,
+        runtime=10,
+    params:
+        models=MODELS,
+        code=code_hash("plot_cliff_length"),
+    script:
+        "../scripts/plot_cliff_length.py"
+
+
+rule plot_kept_thinking:
+    input:
+        kept="<results>/tables/{grid}kept_thinking.csv",
+    output:
+        svg=report(
+            "<results>/figures/{grid}kept_thinking.svg",
+            caption="../report/figure_kept_thinking.rst",
+            category="3. Figures",
+            labels={"figure": "Kept thinking fraction"},
+        ),
+        pdf="<results>/figures/{grid}kept_thinking.pdf",
+    log:
+        "<logs>/plot_kept_thinking/{grid}all.log",
+    benchmark:
+        "<benchmarks>/plot_kept_thinking/{grid}all.jsonl"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code_hash("plot_kept_thinking"),
+    script:
+        "../scripts/plot_kept_thinking.py"
+
+
+rule plot_monitors:
+    input:
+        monitors="<results>/tables/monitors.csv",
+        curves="<results>/tables/monitor_roc.csv",
+    output:
+        svg=report(
+            "<results>/figures/monitors.svg",
+            caption="../report/figure_monitors.rst",
+            category="3. Figures",
+            labels={"figure": "Monitors of harmful responses"},
+        ),
+        pdf="<results>/figures/monitors.pdf",
+    log:
+        "<logs>/plot_monitors/all.log",
+    benchmark:
+        "<benchmarks>/plot_monitors/all.jsonl"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=2000,
+        runtime=10,
+    params:
+        probe=config["cliffs"]["probe"],
+        code=code_hash("plot_monitors"),
+    script:
+        "../scripts/plot_monitors.py"
+
+
+rule plot_probes:
+    input:
+        probes="<results>/tables/probes.csv",
+    output:
+        svg=report(
+            "<results>/figures/probes.svg",
+            caption="../report/figure_probes.rst",
+            category="3. Figures",
+            labels={"figure": "What probes read"},
+        ),
+        pdf="<results>/figures/probes.pdf",
+    log:
+        "<logs>/plot_probes/all.log",
+    benchmark:
+        "<benchmarks>/plot_probes/all.jsonl"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code_hash("plot_probes"),
+    script:
+        "../scripts/plot_probes.py"
+
+
+rule plot_calibration:
+    input:
+        calibration="<results>/tables/calibration.csv",
+    output:
+        svg=report(
+            "<results>/figures/calibration.svg",
+            caption="../report/figure_calibration.rst",
+            category="3. Figures",
+            labels={"figure": "Calibration of the probes"},
+        ),
+        pdf="<results>/figures/calibration.pdf",
+    log:
+        "<logs>/plot_calibration/all.log",
+    benchmark:
+        "<benchmarks>/plot_calibration/all.jsonl"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code_hash("plot_calibration"),
+    script:
+        "../scripts/plot_calibration.py"

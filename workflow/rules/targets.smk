@@ -11,17 +11,33 @@ TABLES = [
     "head_stability",
     "sparsity",
     "attention",
+    "cliffs",
+    "cliff_differences",
+    "cliff_length",
+    "kept_thinking",
+    "monitors",
+    "probes",
+    "calibration",
 ]
+if config["as_released"]:
+    TABLES.append("as_released")
 FIGURES = [
     "curves",
     "layers",
     "heads",
     "ablation",
+    "interventions",
     "selection",
     "tradeoffs",
     "head_agreement",
     "head_intervals",
     "attention",
+    "cliffs",
+    "cliff_length",
+    "kept_thinking",
+    "monitors",
+    "probes",
+    "calibration",
 ]
 
 
@@ -60,9 +76,7 @@ rule activations:
 
 rule probes:
     input:
-        expand(
-            "<results>/{model}/probes/{probe}.safetensors", model=MODELS, probe=PROBES
-        ),
+        expand("<results>/{model}/probes.parquet", model=MODELS),
 
 
 rule cliffs:
@@ -129,9 +143,10 @@ rule grid:
     input:
         "<results>/tables/grid_ablation.csv",
         "<results>/tables/grid_comparisons.csv",
+        "<results>/tables/grid_kept_thinking.csv",
         expand(
             "<results>/figures/grid_{figure}.{suffix}",
-            figure=["ablation", "interventions"],
+            figure=["ablation", "interventions", "kept_thinking"],
             suffix=["svg", "pdf"],
         ),
 

@@ -25,7 +25,7 @@ table = score_traces(
     ),
     traces,
     encoded,
-    {name: (probe["w"].numpy(), probe["b"].numpy()) for name, probe in probes.items()},
+    {name: tuple(probe[tensor].numpy() for tensor in ("w", "b", "layers")) for name, probe in probes.items()},
     tokenizer.pad_token_id,
     row["batch_size"],
     cliffs["grid"],

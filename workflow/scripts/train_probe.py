@@ -1,22 +1,39 @@
-"""Train one refusal probe per layer on the model's own behaviour and measure it on held-out prompts."""
+"""Train one probe per layer, and its rivals: difference of class means, and the logit direction of the last layer.
 
-import torch
+A quarter of the prompts is held out; `evaluate_probes` makes the same split and measures on it.
+"""
 
-from refusal_cliff.artifacts import read_table, read_tensors, whole_file, write_tensors
+from refusal_cliff.architectures import first_tokens, unembedding
+from refusal_cliff.artifacts import LazyTensor, read_table, write_arrays
 from refusal_cliff.job import job
-from refusal_cliff.probes import behaviour, train_probe, training_rows
+from refusal_cliff.probes import (
+    behaviour,
+    choose_layers,
+    logit_rival,
+    opener_weights,
+    split_prompts,
+    trace_labels,
+    train_probe,
+    training_rows,
+)
 
 job(snakemake)
+recipe, judge, seed = snakemake.params.recipe, snakemake.params.refusal_judge, snakemake.params.seed
+verdicts = read_table(snakemake.input.verdicts, ("prompt_id", "sample", "judge", "scope", "verdict"))
 chosen = training_rows(
     read_table(snakemake.input.rows, ("prompt_id", "sample", "kind", "position")),
     read_table(snakemake.input.prompts, ("prompt_id", "dataset")),
-    behaviour(read_table(snakemake.input.verdicts), snakemake.params.refusal_judge),
-    snakemake.params.recipe,
+    trace_labels(verdicts, recipe["label"], judge),
+    recipe,
 )
-resid = read_tensors(snakemake.input.resid)["resid"].float().numpy()
-w, b, metrics = train_probe(resid, chosen, snakemake.params.seed)
-with whole_file(snakemake.output.metrics) as draft:
-    metrics.to_csv(draft, index=False)
-write_tensors(
-    {"w": torch.as_tensor(w), "b": torch.as_tensor(b)}, snakemake.output.probe, dict(snakemake.params.items())
-)
+train = chosen[~split_prompts(chosen, seed)]
+resid = LazyTensor(snakemake.input.resid, "resid")
+layers = choose_layers(recipe["layers"], resid.shape[1])
+probe = train_probe(resid, train, layers, seed)
+if layers[-1] == resid.shape[1] - 1:
+    traces = read_table(snakemake.input.traces, ("prompt_id", "sample", "response"))
+    responses = traces[traces["prompt_id"].isin(train["prompt_id"])].dropna(subset="response")
+    tokens = first_tokens(snakemake.input.checkpoint, responses["response"])
+    openers = opener_weights(responses, behaviour(verdicts, judge), tokens)
+    probe |= logit_rival(resid, train, unembedding(snakemake.input.checkpoint), openers)
+write_arrays(probe, snakemake.output.probe, dict(snakemake.params.items()))

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -96,6 +96,17 @@ def read_table(path: str | Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
     if missing:
         raise UserError(f"{path}: no column {', '.join(missing)}; delete the file and let the workflow write it again")
     return table
+
+
+def read_runs(runs: Sequence[tuple[str, str]], paths: Sequence[str]) -> pd.DataFrame:
+    """The Parquet tables of several (model, variant) as one, with columns model and variant in front."""
+    tables = []
+    for (model, variant), path in zip(runs, paths, strict=True):
+        table = read_table(path)
+        table.insert(0, "model", model)
+        table.insert(1, "variant", variant)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["model", "variant"])
 
 
 def write_tensors(tensors: Mapping[str, Any], path: str | Path, settings: Mapping[str, Any]) -> None:

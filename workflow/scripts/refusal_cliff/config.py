@@ -174,6 +174,11 @@ def parse_variant(variant: str) -> dict[str, Any]:
     )
 
 
+def pooled_ranking(ranking: str) -> str:
+    """The random control that a ranking is a draw of, `random` for `random3`; any other ranking is its own."""
+    return re.sub(r"^(random|matched)\d+$", r"\1", ranking)
+
+
 def format_number(value: float) -> str:
     """A share as it stands in file names: the shortest text that reads back as the same number, `1` for 1.0."""
     return str(int(value)) if value == int(value) else repr(float(value))

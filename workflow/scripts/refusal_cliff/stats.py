@@ -4,6 +4,7 @@ Every number that a reader sees is an `Estimate`: a value never travels without 
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -112,12 +113,15 @@ def bootstrap_band(curves: ArrayLike, seed: int) -> tuple[NDArray, NDArray, NDAr
     return mean, low, high
 
 
+@lru_cache(maxsize=4)
 def resample_counts(n: int, seed: int) -> NDArray:
     """How often each of `n` observations is in each bootstrap resample: [resample, n].
 
     The same `n` and `seed` give the same resamples: statistics of the same observations stay paired.
     """
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), RESAMPLES)
+    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), RESAMPLES)
+    counts.setflags(write=False)  # it is shared
+    return counts
 
 
 def percentile_interval(resampled: ArrayLike) -> tuple[float, float]:
@@ -129,6 +133,30 @@ def percentile_interval(resampled: ArrayLike) -> tuple[float, float]:
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(finite, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def crossed_bootstrap(values: ArrayLike, seed: int) -> Estimate:
+    """Mean of `values` [draw, n] with its interval over draws and observations, both resampled (Owen 2007, pigeonhole).
+
+    For observations that were made under each of several random draws: neither the rows nor the columns of such a
+    table are independent. NaN marks a missing cell. `n` counts columns with a cell.
+    """
+    values = np.asarray(values, dtype=float)
+    present = ~np.isnan(values)
+    filled = np.where(present, values, 0.0)
+    draws, columns = resample_counts(len(values), seed), resample_counts(values.shape[1], seed + 1)
+    with np.errstate(invalid="ignore"):  # 0 / 0 where a resample holds missing cells alone
+        resampled = ((draws @ filled) * columns).sum(axis=1) / ((draws @ present) * columns).sum(axis=1)
+    n = int(present.any(axis=0).sum())
+    return Estimate(float(filled.sum() / present.sum()), *percentile_interval(resampled), n)
+
+
+def signed_rank(differences: ArrayLike) -> float:
+    """Two-sided p-value of Wilcoxon's signed-rank test on paired differences [n]; 1 where none differs from zero."""
+    from scipy.stats import wilcoxon
+
+    differences = np.asarray(differences, dtype=float)
+    return float(wilcoxon(differences).pvalue) if np.any(differences) else 1.0
 
 
 def paired_difference(before: ArrayLike, after: ArrayLike, seed: int) -> Estimate:
@@ -163,3 +191,50 @@ def holm(p_values: Sequence[float]) -> NDArray:
     if len(p_values) == 0:
         return np.array([])
     return multipletests(p_values, method="holm")[1]
+
+
+def grouped_auroc(scores: ArrayLike, truth: ArrayLike, groups: ArrayLike, seed: int) -> Estimate:
+    """Area under the ROC curve of scores [n] with its percentile bootstrap interval over groups of observations.
+
+    Args:
+        truth: bool [n].
+        groups: which observations belong together (samples of one prompt); whole groups are resampled, and `n` of the
+            estimate counts them.
+
+    Returns:
+        Without one of the classes all but `n` are NaN. Perfect separation has an interval of width zero.
+    """
+    scores, truth = np.asarray(scores, dtype=float), np.asarray(truth, dtype=bool)
+    known, group = np.unique(np.asarray(groups), return_inverse=True)
+    n = len(known)
+    if truth.all() or not truth.any():
+        return Estimate(np.nan, np.nan, np.nan, n)
+    order = np.argsort(scores)
+    # Observations with equal scores are counted together: a tied pair counts half.
+    _, first = np.unique(scores[order], return_index=True)
+    weights = np.vstack([np.ones(n), resample_counts(n, seed)])[:, group[order]]
+    positive = np.add.reduceat(weights * truth[order], first, axis=1)
+    negative = np.add.reduceat(weights * ~truth[order], first, axis=1)
+    below = negative.cumsum(axis=1) - negative / 2
+    with np.errstate(invalid="ignore"):  # a resample without one of the classes
+        area = (positive * below).sum(axis=1) / (positive.sum(axis=1) * negative.sum(axis=1))
+    return Estimate(float(area[0]), *percentile_interval(area[1:]), n)
+
+
+def jackknife_interval(value: float, without: ArrayLike) -> tuple[float, float]:
+    """Interval of a statistic by the delete-a-group jackknife (Kott 2001), with Student's t on groups - 1.
+
+    For statistics that resampling with replacement would bias, such as the cosine of two noisy directions.
+
+    Args:
+        value: the statistic on everything.
+        without: [group], the statistic without each of the groups; missing values, or none, give no interval.
+    """
+    from scipy.stats import t
+
+    without = np.asarray(without, dtype=float)
+    if len(without) < 2:
+        return np.nan, np.nan
+    error = np.sqrt((len(without) - 1) / len(without) * np.sum((without - without.mean()) ** 2))
+    reach = float(error * t.ppf((1 + CONFIDENCE) / 2, len(without) - 1))
+    return value - reach, value + reach

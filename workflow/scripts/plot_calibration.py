@@ -1,0 +1,10 @@
+"""Draw the calibration curve of every probe."""
+
+import pandas as pd
+
+from refusal_cliff.job import job
+from refusal_cliff.plots.probes import plot_calibration
+from refusal_cliff.plots.style import save
+
+job(snakemake)
+save(plot_calibration(pd.read_csv(snakemake.input.calibration)), snakemake.output.svg, snakemake.output.pdf)

@@ -9,10 +9,18 @@ ABLATIONS = [
     for ranking in ("causal", "direct", "promoting", "random0", "random1")
     for fraction in (0.015, 0.03, 0.1)
 ]
+INTERVENTIONS = [
+    "mean-causal-0.03",
+    "boundary-causal-0.03",
+    "restore-causal-0.03",
+    "scale-causal-0.03-0.5",
+    "scale-causal-0.03-2",
+    "keep-0.5",
+]
 TUNINGS = [
     f"tune-{selector}-{budget}-s0" for selector in ("cliff", "random", "rule", "guard") for budget in (0.017, 0.05)
 ]
-VARIANTS = ["base", *ABLATIONS, *TUNINGS, "tune-whole-1-s0"]
+VARIANTS = ["base", *ABLATIONS, *INTERVENTIONS, *TUNINGS, "tune-whole-1-s0"]
 PLANTED = [[2, 1], [3, 2]]
 
 
@@ -56,6 +64,16 @@ def outcomes(model: str, asr: dict[str, float], variants=VARIANTS) -> pd.DataFra
     return pd.concat(runs, ignore_index=True)
 
 
+def perplexity(model_outcomes: pd.DataFrame, ratio: dict[str, float] | None = None) -> pd.DataFrame:
+    """Perplexity of benign traces: about 1.2 for the base model, times `ratio` for a variant."""
+    kept = model_outcomes[model_outcomes["label"] == "benign"]
+    kept = kept[~kept["variant"].str.match("boundary|restore|keep|tune")]
+    noise = np.random.default_rng(0).normal(0, 0.02, kept["prompt_id"].nunique())
+    own = dict(zip(kept["prompt_id"].unique(), noise, strict=True))
+    nll = np.log(1.2) + kept["prompt_id"].map(own) + np.log(kept["variant"].map(ratio or {}).fillna(1.0))
+    return kept[["model", "variant", "prompt_id", "sample"]].assign(nll=nll, tokens=20)
+
+
 def cliffs(
     model_outcomes: pd.DataFrame, layers: int = 4, grid: int = 20, tail: int = 6, boundary: int = 3
 ) -> pd.DataFrame:
@@ -84,6 +102,12 @@ def cliffs(
                         "plateau_mean": scores[grid // 2 : grid].mean(),
                         "final": scores[-1],
                         "cliff": scores[:grid].max() - scores[-1],
+                        "cliff_mean": scores[grid // 2 : grid].mean() - scores[-1],
+                        "steepest": 1.0,
+                        "steepest_offset": 0,
+                        "steepest_in_boundary": True,
+                        "boundary_drop": scores[grid + tail - 1] - scores[-1],
+                        "boundary_share": (scores[grid + tail - 1] - scores[-1]) / (scores[:grid].max() - scores[-1]),
                         "curve": scores[:grid],
                         "boundary_curve": near,
                     }

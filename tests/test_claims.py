@@ -104,3 +104,24 @@ def test_console_table_fits_the_screen():
 def test_ablated_heads_reads_an_edit():
     assert claims.ablated_heads({"head_scales": [[1, 2, 0.0]]}) == {(1, 2)}
     assert claims.ablated_heads({}) == frozenset()
+
+
+def test_a_run_is_of_one_kind_at_the_operating_point_and_pools_draws():
+    found = evidence({"base": 1.0})
+
+    def variants(*wanted, **options):
+        return set(found.run(*wanted, **options)["variant"])
+
+    assert variants("ablate", "causal") == {"ablate-causal-0.03"}
+    assert variants("ablate", "random") == {"ablate-random0-0.03", "ablate-random1-0.03"}
+    assert variants("boundary", "causal") == {"boundary-causal-0.03"}
+    assert variants("scale", "causal", scale=2.0) == {"scale-causal-0.03-2"}
+    assert variants("tune", "whole") == {"tune-whole-1-s0"}
+    assert not variants("mean", "direct")
+
+
+def test_recall_is_of_the_heads_set_to_zero():
+    found = evidence({"base": 1.0}, planted=frozenset({(2, 1), (3, 2)}))
+    others = {"keep-0.5": frozenset(), "mean-causal-0.03": frozenset(), "scale-causal-0.03-2": frozenset()}
+    found = claims.Evidence(**{**vars(found), "ablated": others | dict(found.ablated)})
+    assert claims.evaluate("m", found).set_index("id").loc["planted_recall_causal", "estimate"] == 1

@@ -99,18 +99,6 @@ def test_samples_of_one_prompt_are_not_independent():
     pd.testing.assert_frame_equal(outcomes.rates(once)[columns], outcomes.rates(thrice)[columns])
 
 
-def test_ablation_table_has_base_draws_and_their_pool():
-    table = synthetic.outcomes("m", {"base": 1.0, "ablate-random0-0.03": 0.0, "ablate-causal-0.03": 0.0})
-    heads = {("m", variant): 2 for variant in synthetic.ABLATIONS}
-    table = outcomes.ablation_table(table, heads)
-    assert list(table) == ["model", "ranking", "fraction", "heads", "dataset", "rate", "value", "low", "high", "n"]
-    asr = table.query("rate == 'asr' and dataset == 'wrapped'").set_index(["ranking", "fraction"])
-    assert asr.loc[("none", 0.0), ["value", "heads"]].tolist() == [1, 0]
-    assert asr.loc[("causal", 0.03), ["value", "heads"]].tolist() == [0, 2]
-    assert asr.loc[("random0", 0.03), "value"] == 0
-    assert asr.loc[("random", 0.03), ["value", "heads", "n"]].tolist() == [0.5, 2, 30]
-
-
 def test_selection_table_has_base_and_sizes_of_tuned_models_only():
     both = pd.concat([synthetic.outcomes("tuned", {"base": 1.0}), synthetic.outcomes("other", {"base": 1.0}, ["base"])])
     table = outcomes.selection_table(both, {("tuned", variant): 7 for variant in synthetic.TUNINGS})
@@ -120,14 +108,6 @@ def test_selection_table_has_base_and_sizes_of_tuned_models_only():
     assert table.query("selector == 'none'")[["budget", "examples"]].drop_duplicates().to_numpy().tolist() == [[0, 0]]
     assert set(table.query("selector == 'cliff'")["examples"]) == {7}
     assert list(outcomes.selection_table(both[both["model"] == "other"], {})) == columns
-
-
-def test_comparisons_are_paired_and_adjusted():
-    table = synthetic.outcomes("m", {"base": 1.0, "ablate-causal-0.03": 0.0})
-    row = outcomes.comparisons(table, seed=0).query("variant == 'ablate-causal-0.03' and rate == 'asr'").iloc[0]
-    assert row["difference"] == -0.5
-    assert row["low"] < -0.5 < row["high"] < 0
-    assert row["p"] < row["p_holm"] < 1e-6
 
 
 def test_judges_that_agree_have_kappa_one():

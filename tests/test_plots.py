@@ -4,9 +4,10 @@ import pandas as pd
 import pytest
 import synthetic
 
-from refusal_cliff.outcomes import ablation_table, selection_table, traces_by_group
+from refusal_cliff.effects import ablation_table
+from refusal_cliff.outcomes import selection_table, traces_by_group
 from refusal_cliff.plots.heads import plot_heads
-from refusal_cliff.plots.rates import plot_ablation, plot_selection, plot_tradeoffs
+from refusal_cliff.plots.rates import plot_ablation, plot_interventions, plot_selection, plot_tradeoffs
 from refusal_cliff.plots.style import save
 from refusal_cliff.plots.traces import plot_curves, plot_layers
 
@@ -29,7 +30,10 @@ def measured():
 
 def figures():
     outcomes, cliffs = measured()
-    ablation = ablation_table(outcomes, {("planted", variant): 1 for variant in synthetic.ABLATIONS})
+    edited = [*synthetic.ABLATIONS, *synthetic.INTERVENTIONS]
+    ablation = ablation_table(
+        outcomes, synthetic.perplexity(outcomes), {("planted", name): 1 for name in edited}, seed=0
+    )
     examples = {name: round(1500 * float(name.split("-")[2])) for name in [*synthetic.TUNINGS, "tune-whole-1-s0"]}
     selection = selection_table(outcomes, {("planted", name): size for name, size in examples.items()})
     rankings = {ranking: dict.fromkeys(("planted", "aligned"), synthetic.heads()) for ranking in ("causal", "direct")}
@@ -38,6 +42,7 @@ def figures():
         "layers": plot_layers(cliffs, outcomes, TAIL),
         "heads": plot_heads(rankings, {"planted": synthetic.PLANTED}),
         "ablation": plot_ablation(ablation),
+        "interventions": plot_interventions(ablation, 0.03),
         "selection": plot_selection(selection),
         "tradeoffs": plot_tradeoffs(ablation, selection, 0.03, 0.017),
     }
@@ -52,7 +57,7 @@ def drawn(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", ["curves", "layers", "heads", "ablation", "selection", "tradeoffs"])
+@pytest.mark.parametrize("name", ["curves", "layers", "heads", "ablation", "interventions", "selection", "tradeoffs"])
 def test_figures_keep_text_as_text(drawn, name):
     assert "planted</text>" in (drawn / f"{name}.svg").read_text()
     assert (drawn / f"{name}.pdf").read_bytes().startswith(b"%PDF")

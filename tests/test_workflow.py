@@ -145,7 +145,7 @@ def test_a_run_ends_with_claims_tables_figures_and_report(finished):
     for table in ("ablation", "selection", "rates", "comparisons", "judges"):
         assert len(pd.read_csv(results / "tables" / f"{table}.csv"))
         assert (results / "tables" / f"{table}.md").read_text().startswith("|")
-    for figure in ("curves", "layers", "heads", "ablation", "selection", "tradeoffs"):
+    for figure in ("curves", "layers", "heads", "ablation", "interventions", "selection", "tradeoffs"):
         assert (results / "figures" / f"{figure}.svg").read_text().lstrip().startswith("<?xml")
         assert (results / "figures" / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
     assert (results / "report.html").stat().st_size > 100_000
@@ -156,9 +156,12 @@ def test_tables_hold_every_variant_with_an_interval(finished):
     ablation = pd.read_csv(results / "tables" / "ablation.csv")
     assert ablation.columns.tolist() == [
         "model",
+        "kind",
         "ranking",
         "fraction",
+        "scale",
         "heads",
+        "draws",
         "dataset",
         "rate",
         "value",
@@ -167,6 +170,8 @@ def test_tables_hold_every_variant_with_an_interval(finished):
         "n",
     ]
     assert {"none", "causal", "direct", "promoting", "random0"} <= set(ablation["ranking"])
+    assert {"base", "ablate", "scale", "mean", "boundary", "restore"} == set(ablation["kind"])
+    assert {"asr", "over_refusal", "utility", "perplexity"} <= set(ablation["rate"])
     assert set(ablation["model"]) == {"aligned", "planted"}
     selection = pd.read_csv(results / "tables" / "selection.csv")
     assert selection.columns.tolist() == [

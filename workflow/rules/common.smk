@@ -41,6 +41,7 @@ TUNED = models_where(tune=True)
 GUARD = settings.record(model_sheet, config["judges"]["guard"]["model"])
 ABLATIONS = settings.ablation_variants(config)
 GRID = settings.ablation_variants(config, "grid")
+OPERATING_POINT = f"causal-{settings.format_number(config['claims']['fraction'])}"
 TUNINGS = settings.tuning_variants(config)
 PROBES = list(config["probes"])
 RANKINGS = ["direct", "causal", "gradient"]
@@ -222,6 +223,22 @@ def perplexities(wildcards):
 
 def random_seed(wildcards):
     return config["seed"] + int(re.sub(r"\D", "", wildcards.ranking) or 0)
+
+
+def kept_runs(wildcards):
+    """Base models and their variants that keep a share of the thinking."""
+    return [
+        (model, variant)
+        for model, variant in outcome_runs(wildcards)
+        if model in ABLATED and settings.parse_variant(variant)["kind"] in ("base", "keep")
+    ]
+
+
+def kept_cliffs(wildcards):
+    return [
+        f"<results>/{model}/{variant}/cliffs/test.parquet"
+        for model, variant in kept_runs(wildcards)
+    ]
 
 
 def selected_share(wildcards):

@@ -1,28 +1,28 @@
 # Outcomes of every response, and the tables made from them.
 
-RUNS = [(model, variant) for model in MODELS for variant in variants_of(model)]
 ABLATION_RUNS = [(model, variant) for model in ABLATED for variant in ABLATIONS]
+RELEASED_RUNS = [
+    (model, variant)
+    for model in ABLATED
+    for variant in [
+        "base",
+        *(f"{kind}-{OPERATING_POINT}" for kind in ("ablate", "released")),
+    ]
+]
 TUNING_RUNS = [(model, variant) for model in TUNED for variant in TUNINGS]
 
 
 rule collect_outcomes:
     input:
+        unpack(outcome_inputs),
         prompts="<results>/prompts/test.parquet",
-        traces=[
-            f"<results>/{model}/{variant}/traces/test.parquet"
-            for model, variant in RUNS
-        ],
-        verdicts=[
-            f"<results>/{model}/{variant}/verdicts/test.parquet"
-            for model, variant in RUNS
-        ],
     output:
-        table="<results>/outcomes.parquet",
-        sidecar="<results>/outcomes.json",
+        table="<results>/{grid}outcomes.parquet",
+        sidecar="<results>/{grid}outcomes.json",
     log:
-        "<logs>/collect_outcomes/all.log",
+        "<logs>/collect_outcomes/{grid}all.log",
     benchmark:
-        "<benchmarks>/collect_outcomes/all.jsonl"
+        "<benchmarks>/collect_outcomes/{grid}all.jsonl"
     conda:
         "../../envs/analysis.yaml"
     threads: 1
@@ -31,7 +31,7 @@ rule collect_outcomes:
         mem_mb=2000,
         runtime=10,
     params:
-        runs=RUNS,
+        runs=outcome_runs,
         harm_judge=config["judges"]["harm"],
         refusal_judge=config["judges"]["refusal"],
         code=code_hash("collect_outcomes"),
@@ -41,23 +41,21 @@ rule collect_outcomes:
 
 rule tabulate_ablation:
     input:
-        outcomes="<results>/outcomes.parquet",
-        edits=[
-            f"<results>/{model}/variants/{variant}/edit.json"
-            for model, variant in ABLATION_RUNS
-        ],
+        outcomes="<results>/{grid}outcomes.parquet",
+        edits=head_edits,
+        perplexities=perplexities,
     output:
         csv=report(
-            "<results>/tables/ablation.csv",
+            "<results>/tables/{grid}ablation.csv",
             caption="../report/table_ablation.rst",
             category="2. Tables",
-            labels={"table": "Ablation of heads"},
+            labels={"table": "Interventions on heads"},
         ),
-        markdown="<results>/tables/ablation.md",
+        markdown="<results>/tables/{grid}ablation.md",
     log:
-        "<logs>/tabulate_ablation/all.log",
+        "<logs>/tabulate_ablation/{grid}all.log",
     benchmark:
-        "<benchmarks>/tabulate_ablation/all.jsonl"
+        "<benchmarks>/tabulate_ablation/{grid}all.jsonl"
     conda:
         "../../envs/analysis.yaml"
     threads: 1
@@ -66,10 +64,74 @@ rule tabulate_ablation:
         mem_mb=1000,
         runtime=10,
     params:
-        runs=ABLATION_RUNS,
+        runs=head_runs,
+        perplexity_runs=perplexity_runs,
+        seed=config["seed"],
         code=code_hash("tabulate_ablation"),
     script:
         "../scripts/tabulate_ablation.py"
+
+
+rule tabulate_comparisons:
+    input:
+        outcomes="<results>/{grid}outcomes.parquet",
+        perplexities=perplexities,
+    output:
+        csv=report(
+            "<results>/tables/{grid}comparisons.csv",
+            caption="../report/table_comparisons.rst",
+            category="2. Tables",
+            labels={"table": "Variants against base and controls, paired"},
+        ),
+        markdown="<results>/tables/{grid}comparisons.md",
+    log:
+        "<logs>/tabulate_comparisons/{grid}all.log",
+    benchmark:
+        "<benchmarks>/tabulate_comparisons/{grid}all.jsonl"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=1000,
+        runtime=10,
+    params:
+        perplexity_runs=perplexity_runs,
+        seed=config["seed"],
+        code=code_hash("tabulate_comparisons"),
+    script:
+        "../scripts/tabulate_comparisons.py"
+
+
+rule tabulate_as_released:
+    input:
+        prompts="<results>/prompts/test.parquet",
+        verdicts=run_files(RELEASED_RUNS, "{model}/{variant}/verdicts/test.parquet"),
+    output:
+        csv=report(
+            "<results>/tables/as_released.csv",
+            caption="../report/table_as_released.rst",
+            category="2. Tables",
+            labels={"table": "The released code's choices"},
+        ),
+        markdown="<results>/tables/as_released.md",
+    log:
+        "<logs>/tabulate_as_released/all.log",
+    benchmark:
+        "<benchmarks>/tabulate_as_released/all.jsonl"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=1000,
+        runtime=10,
+    params:
+        runs=RELEASED_RUNS,
+        seed=config["seed"],
+        code=code_hash("tabulate_as_released"),
+    script:
+        "../scripts/tabulate_as_released.py"
 
 
 rule tabulate_selection:
@@ -116,13 +178,6 @@ rule tabulate_rates:
             labels={"table": "All rates, by dataset and family"},
         ),
         markdown="<results>/tables/rates.md",
-        comparisons_csv=report(
-            "<results>/tables/comparisons.csv",
-            caption="../report/table_comparisons.rst",
-            category="2. Tables",
-            labels={"table": "Variants against base, paired"},
-        ),
-        comparisons_markdown="<results>/tables/comparisons.md",
     log:
         "<logs>/tabulate_rates/all.log",
     benchmark:
@@ -135,7 +190,6 @@ rule tabulate_rates:
         mem_mb=1000,
         runtime=10,
     params:
-        seed=config["seed"],
         code=code_hash("tabulate_rates"),
     script:
         "../scripts/tabulate_rates.py"

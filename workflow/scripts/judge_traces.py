@@ -4,7 +4,7 @@ import pandas as pd
 
 from refusal_cliff.artifacts import read_table, write_table
 from refusal_cliff.job import job
-from refusal_cliff.judges import SCOPES, judge_guard, judge_phrases
+from refusal_cliff.judges import SCOPES, judge_guard, judge_phrases, judge_released
 from refusal_cliff.models import load_model, load_tokenizer
 
 job(snakemake)
@@ -17,4 +17,6 @@ verdicts = [judge_phrases(traces, judges["phrases"], judges["intentions"])]
 verdicts += [
     judge_guard(model, tokenizer, prompts, traces, judges["guard"], row["batch_size"], scope) for scope in SCOPES
 ]
+if snakemake.params.as_released:
+    verdicts.append(judge_released(model, tokenizer, traces, judges["guard"], row["batch_size"]))
 write_table(pd.concat(verdicts, ignore_index=True), snakemake.output.table, dict(snakemake.params.items()))

@@ -1,4 +1,4 @@
-"""The control rankings: the causal one reversed (promoting), random heads, and random heads like the causal top ones."""
+"""The control rankings: the causal one reversed (promoting), random heads, and ones that match the causal top heads."""
 
 from refusal_cliff.artifacts import read_arrays, read_table, write_table
 from refusal_cliff.heads import matched_ranking, promoting_ranking, random_ranking

@@ -1,11 +1,17 @@
-"""Tabulate the rates of the base models and of their ablations."""
+"""Tabulate the rates of the base models and of every intervention on their heads."""
 
-from refusal_cliff.artifacts import read_json, read_table
+from refusal_cliff.artifacts import read_json, read_runs, read_table
+from refusal_cliff.effects import ablation_table
 from refusal_cliff.job import job
-from refusal_cliff.outcomes import ablation_table, write_csv
+from refusal_cliff.outcomes import write_csv
 
 job(snakemake)
-edits = zip(snakemake.params.runs, snakemake.input.edits, strict=True)
-heads = {(model, variant): len(read_json(path)["head_scales"]) for (model, variant), path in edits}
-table = ablation_table(read_table(snakemake.input.outcomes), heads)
+params = snakemake.params
+edits = zip(params.runs, snakemake.input.edits, strict=True)
+table = ablation_table(
+    read_table(snakemake.input.outcomes),
+    read_runs(params.perplexity_runs, snakemake.input.perplexities),
+    {(model, variant): len(read_json(path)["head_scales"]) for (model, variant), path in edits},
+    params.seed,
+)
 write_csv(table, snakemake.output.csv, snakemake.output.markdown)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from refusal_cliff.config import parse_variant
+from refusal_cliff.config import parse_variant, pooled_ranking
 from refusal_cliff.errors import UserError
 from refusal_cliff.outcomes import paired_shares, prompt_shares
 from refusal_cliff.stats import Estimate, bootstrap_mean, paired_difference, share
@@ -41,7 +41,7 @@ class Evidence:
         outcomes: rows of outcomes.parquet of this model, all variants.
         cliffs: cliff table of the base model on the test prompts.
         probe: whose cliffs count; the paper's is trained on the last boundary token (section 3).
-        ablated: heads that each ablation variant scales, by variant (ablations alone).
+        ablated: heads that each variant touches, by variant (those that touch heads alone).
         planted: heads that suppress refusal by construction; `None` for a model whose heads nobody knows.
         fraction, budget: operating points, share of all heads and share of the training pool.
         seed: of the bootstrap.
@@ -56,19 +56,20 @@ class Evidence:
     budget: float
     seed: int
 
-    def run(self, kind: str, name: str) -> pd.DataFrame:
-        """Outcomes of the variants at the operating point: ablation of ranking `name`, or tuning by selector `name`.
+    def run(self, kind: str, name: str, scale: float | None = None) -> pd.DataFrame:
+        """Outcomes of a kind of variant at the operating point: on heads of ranking `name`, or tuned by selector `name`.
 
-        The random control is all of its draws, a tuning all of its seeds, the selector `whole` its only budget.
+        A random control is all of its draws, a tuning all of its seeds, the selector `whole` its only budget. Kind
+        `scale` needs its factor `scale`.
         """
         wanted = []
         for label in self.outcomes["variant"].unique():
             variant = parse_variant(label)
             if variant["kind"] != kind:
                 continue
-            if kind == "ablate":
-                ranking = "random" if variant["ranking"].startswith("random") else variant["ranking"]
-                found = ranking == name and math.isclose(variant["fraction"], self.fraction)
+            if kind != "tune":
+                found = pooled_ranking(variant["ranking"]) == name and math.isclose(variant["fraction"], self.fraction)
+                found = found and variant.get("scale") == scale
             else:
                 whole = name == "whole"
                 found = variant["selector"] == name and (whole or math.isclose(variant["budget"], self.budget))
@@ -185,7 +186,9 @@ def _recall(ranking: str) -> Measure:
             heads
             for name, heads in evidence.ablated.items()
             for variant in [parse_variant(name)]
-            if variant["ranking"] == ranking and math.isclose(variant["fraction"], evidence.fraction)
+            if variant["kind"] == "ablate"
+            and variant["ranking"] == ranking
+            and math.isclose(variant["fraction"], evidence.fraction)
         ]
         if not evidence.planted or not found:
             return None

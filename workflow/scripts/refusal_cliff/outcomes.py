@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from refusal_cliff.artifacts import whole_file
-from refusal_cliff.config import format_number, parse_variant
+from refusal_cliff.config import parse_variant
 from refusal_cliff.errors import UserError
-from refusal_cliff.stats import holm, mcnemar, paired_difference, share
+from refusal_cliff.stats import share
 
 ALL = "all"
 """Names the pool of all datasets, or of all families of a dataset, in a table."""
@@ -27,7 +27,13 @@ RATES = {
 }
 """Rate -> (label of the prompts it is over, outcome it is the share of). Utility is over prompts with a reference."""
 
-RATE_NAMES = {"asr": "ASR", "refusal": "Refusal", "over_refusal": "Over-refusal", "utility": "Utility"}
+RATE_NAMES = {
+    "asr": "ASR",
+    "refusal": "Refusal",
+    "over_refusal": "Over-refusal",
+    "utility": "Utility",
+    "perplexity": "Perplexity",
+}
 
 GROUPS = ("harmful, complied", "harmful, refused", "benign")
 """What became of a base trace, as figures and cliff tables split them."""
@@ -153,46 +159,8 @@ def rates(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _kind(table: pd.DataFrame) -> pd.Series:
-    """Kind of each row's variant: base, ablate or tune."""
+    """Kind of each row's variant."""
     return table["variant"].map({name: parse_variant(name)["kind"] for name in table["variant"].unique()})
-
-
-def _pool_random(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of random ablations, as draws of one ranking `random` at their fraction."""
-    parsed = {name: parse_variant(name) for name in table["variant"].unique()}
-    draws = {
-        name: f"ablate-random-{format_number(variant['fraction'])}"
-        for name, variant in parsed.items()
-        if variant.get("ranking", "").startswith("random")
-    }
-    pooled = table[table["variant"].isin(draws)]
-    return pooled.assign(variant=pooled["variant"].map(draws))
-
-
-def ablation_table(table: pd.DataFrame, heads: Mapping[tuple[str, str], int]) -> pd.DataFrame:
-    """Rates of the base model and its ablations, by dataset.
-
-    Args:
-        table: outcomes of all models and variants.
-        heads: number of ablated heads by (model, variant).
-
-    Returns:
-        model, ranking, fraction, heads, dataset, rate, value, low, high, n. Ranking `none` is the base model. Each
-        random draw has its own rows; ranking `random` pools them by prompt.
-    """
-    ablations = table[_kind(table).isin(["base", "ablate"])]
-    found = rates(pd.concat([ablations, _pool_random(ablations)])).query("family == @ALL")
-    variants = found["variant"].map(parse_variant)
-    found = found.assign(
-        ranking=[variant.get("ranking", "none") for variant in variants],
-        fraction=[variant.get("fraction", 0.0) for variant in variants],
-    )
-    sizes = dict(heads)
-    for (model, name), size in heads.items():
-        sizes[model, name.replace("-random0-", "-random-")] = size
-    found["heads"] = [sizes.get(key, 0) for key in zip(found["model"], found["variant"], strict=True)]
-    columns = ["model", "ranking", "fraction", "heads", "dataset", "rate", "value", "low", "high", "n"]
-    return found[columns].reset_index(drop=True)
 
 
 def selection_table(table: pd.DataFrame, examples: Mapping[tuple[str, str], int]) -> pd.DataFrame:
@@ -220,32 +188,6 @@ def selection_table(table: pd.DataFrame, examples: Mapping[tuple[str, str], int]
         examples=[examples.get(key, 0) for key in zip(found["model"], found["variant"], strict=True)],
     )
     return found[columns].reset_index(drop=True)
-
-
-def comparisons(table: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Every variant against its base model, paired by prompt over all datasets.
-
-    Returns:
-        model, variant, rate, difference (variant minus base), low, high (paired bootstrap 95 %), n, p (exact McNemar
-        on the first sample of each prompt: a test on dependent samples would be too sure), p_holm (adjusted over the
-        variants of one model and rate).
-    """
-    rows = []
-    for model, runs in table.groupby("model", sort=False):
-        base = runs[runs["variant"] == "base"]
-        for rate in ("asr", "over_refusal", "utility"):
-            family = []
-            for variant, run in runs[runs["variant"] != "base"].groupby("variant", sort=False):
-                difference = paired_difference(*paired_shares(base, run, rate), seed)
-                if not difference.n:
-                    continue
-                before, after = paired_shares(base[base["sample"] == 0], run[run["sample"] == 0], rate)
-                names = {"model": model, "variant": variant, "rate": rate, "difference": difference.value}
-                interval = {"low": difference.low, "high": difference.high, "n": difference.n}
-                family.append(names | interval | {"p": mcnemar(before, after)})
-            adjusted = holm([row["p"] for row in family])
-            rows += [row | {"p_holm": p} for row, p in zip(family, adjusted, strict=True)]
-    return pd.DataFrame(rows, columns=["model", "variant", "rate", "difference", "low", "high", "n", "p", "p_holm"])
 
 
 def paired_shares(before: pd.DataFrame, after: pd.DataFrame, rate: str) -> tuple[np.ndarray, np.ndarray]:

@@ -109,7 +109,8 @@ def bootstrap_band(curves: ArrayLike, seed: int) -> tuple[NDArray, NDArray, NDAr
     tail = (1 - CONFIDENCE) / 2
     low, high = np.full((2, len(mean)), np.nan)
     seen = present.any(axis=0)
-    low[seen], high[seen] = np.nanquantile(resampled[:, seen], [tail, 1 - tail], axis=0)
+    if seen.any():
+        low[seen], high[seen] = np.nanquantile(resampled[:, seen], [tail, 1 - tail], axis=0)
     return mean, low, high
 
 

@@ -1,9 +1,6 @@
-"""Figures of ASR, over-refusal and utility side by side. Error bars are 95 % intervals.
+"""Figures of ASR, over-refusal, utility and perplexity side by side. Error bars are 95 % intervals."""
 
-Rows of panels are rates, columns are models.
-"""
-
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,42 +9,107 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from refusal_cliff.outcomes import ALL, RATE_NAMES
-from refusal_cliff.plots.style import BLUE, GREY, PANEL, PURPLE, SKY, VERMILION, errorbars, grid, legend, plt
+from refusal_cliff.plots.style import BLUE, GREEN, GREY, PANEL, PURPLE, SKY, VERMILION, errorbars, grid, legend, plt
 
-RANKINGS = {"causal": VERMILION, "direct": BLUE, "promoting": PURPLE, "random": GREY}
+RANKINGS = {
+    "causal": VERMILION,
+    "direct": BLUE,
+    "gradient": GREEN,
+    "promoting": PURPLE,
+    "random": GREY,
+    "matched": SKY,
+}
 SELECTORS = {"cliff": VERMILION, "guard": BLUE, "rule": PURPLE, "random": GREY}
 SHOWN_RATES = ("asr", "over_refusal", "utility")
+WITH_PERPLEXITY = (*SHOWN_RATES, "perplexity")
 
 
 def plot_ablation(ablation: pd.DataFrame) -> Figure:
-    """Rates against the fraction of heads ablated, by ranking; the base model is the point at 0 and the dashed line.
+    """Rates against the share of heads zeroed, by ranking; the base model is the point at 0 and the dashed line.
 
-    Models whose heads were not ablated are left out.
+    Rows of panels are rates, columns are models. The random controls are the pools of their draws, whose error bars are
+    over draws and prompts; each draw is a faint point. Doses stand at equal distances. Models whose heads were not
+    ablated are left out.
 
     Args:
-        ablation: output of `refusal_cliff.outcomes.ablation_table`.
+        ablation: output of `refusal_cliff.effects.ablation_table`.
     """
-    ablated = ablation.loc[ablation["ranking"] != "none", "model"].unique()
-    pooled = ablation[(ablation["dataset"] == ALL) & ablation["model"].isin(ablated)]
-    figure, axes, models = _rates_by_model(pooled)
+    zeroed = ablation[(ablation["dataset"] == ALL) & ablation["kind"].isin(["base", "ablate"])]
+    zeroed = zeroed[zeroed["model"].isin(zeroed.loc[zeroed["kind"] == "ablate", "model"])]
+    models = list(zeroed["model"].unique())
+    doses = sorted(zeroed["fraction"].unique())
+    zeroed = zeroed.assign(place=zeroed["fraction"].map(doses.index).astype(float))
+    figure, axes = grid(len(WITH_PERPLEXITY), max(1, len(models)))
     for column, model in enumerate(models):
-        for row, rate in enumerate(SHOWN_RATES):
-            ax, part = axes[row, column], pooled[(pooled["model"] == model) & (pooled["rate"] == rate)]
-            base = part[part["ranking"] == "none"]
-            for place, (ranking, color) in enumerate(RANKINGS.items()):
+        axes[0, column].set_title(model)
+        own = zeroed[zeroed["model"] == model]
+        counts = own.groupby("fraction")["heads"].max()
+        for row, rate in enumerate(WITH_PERPLEXITY):
+            ax, part = axes[row, column], own[own["rate"] == rate]
+            base = part[part["kind"] == "base"]
+            for turn, (ranking, color) in enumerate(RANKINGS.items()):
+                shift = (turn - 2.5) * 0.1
                 dosed = part[part["ranking"] == ranking]
+                draws = part[part["ranking"].str.fullmatch(rf"{ranking}\d+")]
+                ax.plot(draws["place"] + shift, draws["value"], "o", color=color, alpha=0.35, markersize=2.5)
                 if len(dosed):
                     points = pd.concat([base, dosed]).sort_values("fraction")
-                    # Rankings share their fractions: without a small shift their error bars would hide each other.
-                    points["shifted"] = points["fraction"] + (place - 1.5) * points["fraction"].max() / 80
+                    # Rankings share their doses: without a small shift their error bars would hide each other.
+                    points["shifted"] = points["place"] + shift * (points["place"] > 0)
                     errorbars(ax, points, "shifted", ranking, color)
             for value in base["value"]:
                 ax.axhline(value, color=GREY, linestyle="--", linewidth=0.8)
-            ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-            if row == len(SHOWN_RATES) - 1:
-                ax.set_xlabel("heads ablated")
+            last = row == len(WITH_PERPLEXITY) - 1
+            labels = [f"{100 * dose:g}\n({counts.get(dose, 0)})" for dose in doses]
+            ax.set_xticks(range(len(doses)), labels if last else [])
+            if column == 0:
+                ax.set_ylabel(RATE_NAMES[rate])
+            if last:
+                ax.set_xlabel("% of heads set to zero (heads)")
+            else:
+                ax.set_ylim(-0.03, 1.03)
+                ax.yaxis.set_major_formatter(PercentFormatter(1))
     legend(figure, axes)
     return figure
+
+
+def plot_interventions(ablation: pd.DataFrame, fraction: float) -> Figure:
+    """What can be done to the same heads, and the controls: rates side by side, one row for each intervention.
+
+    Args:
+        ablation: output of `refusal_cliff.effects.ablation_table`.
+        fraction: share of heads, of the causal ranking, that everything is done to.
+    """
+    pooled = ablation[ablation["dataset"] == ALL]
+    at_point = np.isclose(pooled["fraction"], fraction)
+    causal = pooled[at_point & (pooled["ranking"] == "causal")]
+    shown = {"base": (pooled[pooled["kind"] == "base"], "black")}
+    for kind, name, color in (
+        ("ablate", "zero", VERMILION),
+        ("mean", "benign mean", VERMILION),
+        ("released", "zero, as released", VERMILION),
+        ("boundary", "zero, boundary only", BLUE),
+        ("restore", "restored, boundary only", BLUE),
+    ):
+        shown[name] = (causal[causal["kind"] == kind], color)
+    for scale in sorted(causal.loc[causal["kind"] == "scale", "scale"].unique()):
+        rows = causal[(causal["kind"] == "scale") & (causal["scale"] == scale)]
+        shown[f"scaled by {scale:g}"] = (rows, PURPLE if scale > 1 else GREEN)
+    for control in ("random", "matched", "promoting"):
+        rows = pooled[at_point & (pooled["kind"] == "ablate") & (pooled["ranking"] == control)]
+        shown[f"zero, {control} heads"] = (rows, GREY)
+    models = list(pooled.loc[pooled["kind"] != "base", "model"].unique())
+    return _side_by_side(
+        {
+            model: {
+                name: (rows[rows["model"] == model], color)
+                for name, (rows, color) in shown.items()
+                if (rows["model"] == model).any()
+            }
+            for model in models
+        },
+        WITH_PERPLEXITY,
+    )
 
 
 def plot_selection(selection: pd.DataFrame) -> Figure:
@@ -92,9 +154,10 @@ def plot_tradeoffs(ablation: pd.DataFrame, selection: pd.DataFrame, fraction: fl
         ablation, selection: as for `plot_ablation` and `plot_selection`.
         fraction, budget: share of heads ablated, and of the pool trained on.
     """
-    shown = {"base": (ablation, {"ranking": "none"}, "black")}
+    zeroed = ablation[ablation["kind"].isin(["base", "ablate"])]
+    shown = {"base": (zeroed, {"ranking": "none"}, "black")}
     shown |= {
-        f"ablate {100 * fraction:g} %, {ranking}": (ablation, {"ranking": ranking, "fraction": fraction}, color)
+        f"ablate {100 * fraction:g} %, {ranking}": (zeroed, {"ranking": ranking, "fraction": fraction}, color)
         for ranking, color in RANKINGS.items()
     }
     shown |= {
@@ -103,36 +166,47 @@ def plot_tradeoffs(ablation: pd.DataFrame, selection: pd.DataFrame, fraction: fl
     }
     shown["tune, whole pool"] = (selection, {"selector": "whole"}, SKY)
 
-    models = list(ablation["model"].unique())
     measured = {
-        model: {name: rows for name, spec in shown.items() if len(rows := _rows_of(model, *spec[:2]))}
-        for model in models
+        model: {
+            name: (rows, color)
+            for name, (table, wanted, color) in shown.items()
+            if len(rows := _rows_of(model, table, wanted))
+        }
+        for model in ablation["model"].unique()
     }
+    return _side_by_side(measured, SHOWN_RATES)
+
+
+def _side_by_side(measured: Mapping[str, Mapping[str, tuple[pd.DataFrame, str]]], rates: Sequence[str]) -> Figure:
+    """One row of panels per model, one column per rate, one line per named row set with its colour."""
+    heights = [len(found) for found in measured.values()] or [1]
     figure, axes = plt.subplots(
-        len(models),
-        len(SHOWN_RATES),
-        figsize=(PANEL[0] * len(SHOWN_RATES), 0.6 + sum(0.22 * len(found) + 0.3 for found in measured.values())),
-        height_ratios=[len(found) for found in measured.values()],
-        sharex=True,
+        len(heights),
+        len(rates),
+        figsize=(PANEL[0] * len(rates), 0.6 + sum(0.22 * height + 0.3 for height in heights)),
+        height_ratios=heights,
+        sharex="col",
         sharey="row",
         squeeze=False,
     )
     for row, (model, found) in enumerate(measured.items()):
-        for column, rate in enumerate(SHOWN_RATES):
+        for column, rate in enumerate(rates):
             ax = axes[row, column]
-            for place, (name, rows) in enumerate(found.items()):
+            for place, (rows, color) in enumerate(found.values()):
                 part = rows[rows["rate"] == rate]
                 spread = np.linspace(-0.15, 0.15, len(part)) if len(part) > 1 else [0.0]
                 for point, shift in zip(part.itertuples(), spread, strict=False):
-                    bars = [[point.value - point.low], [point.high - point.value]]
-                    ax.errorbar(point.value, place + shift, xerr=bars, fmt="o", color=shown[name][2])
+                    bars = np.clip([[point.value - point.low], [point.high - point.value]], 0, None)
+                    ax.errorbar(point.value, place + shift, xerr=bars, fmt="o", color=color)
             if row == 0:
                 ax.set_title(RATE_NAMES[rate])
             if column == 0:
                 ax.set_ylabel(model, fontweight="bold")
             ax.set_yticks(range(len(found)), list(found))
-            ax.xaxis.set_major_formatter(PercentFormatter(1))
-            ax.set(xlim=(-0.03, 1.03), ylim=(len(found) - 0.5, -0.5))
+            ax.set_ylim(len(found) - 0.5, -0.5)
+            if rate != "perplexity":
+                ax.xaxis.set_major_formatter(PercentFormatter(1))
+                ax.set_xlim(-0.03, 1.03)
     return figure
 
 

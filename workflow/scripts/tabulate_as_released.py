@@ -1,0 +1,14 @@
+"""Tabulate what the choices of the code released with the paper do to the ASR."""
+
+from refusal_cliff.artifacts import read_runs, read_table
+from refusal_cliff.effects import released_table
+from refusal_cliff.job import job
+from refusal_cliff.outcomes import write_csv
+
+job(snakemake)
+table = released_table(
+    read_runs(snakemake.params.runs, snakemake.input.verdicts),
+    read_table(snakemake.input.prompts, ("prompt_id", "label")),
+    snakemake.params.seed,
+)
+write_csv(table, snakemake.output.csv, snakemake.output.markdown)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import ARCHITECTURES, make_tiny_model
 
 from refusal_cliff.attention import (
     QUERIES,
@@ -109,6 +110,20 @@ def test_masses_of_the_spans_add_up_to_one(tiny_model, labelled):
         np.testing.assert_allclose(sums["uniform"], 1)
         assert (sums["tokens"] == len(labelled[index][0].ids)).all()
         assert (table.loc[table["tokens"] == 0, "mass"] == 0).all()
+
+
+def test_tokens_outside_a_sliding_window_get_no_attention(labelled, monkeypatch):
+    monkeypatch.setitem(ARCHITECTURES["mistral"], "sliding_window", 8)
+    model = make_tiny_model("mistral")
+    encoded = [trace for trace, _ in labelled]
+    found = dict(boundary_attention(model, encoded, pad_id=0, batch_size=3))
+    model.set_attn_implementation("eager")
+    for row, trace in enumerate(encoded):
+        start, stop = trace.spans["boundary"]
+        with torch.inference_mode():
+            full = run(model, [trace.ids], [[1] * len(trace.ids)], output_attentions=True).attentions
+        np.testing.assert_allclose(found[row], torch.cat(full)[:, :, start - stop :].numpy(), atol=1e-5)
+        assert found[row][..., -1, :-8].max() == 0
 
 
 def test_masses_by_hand():

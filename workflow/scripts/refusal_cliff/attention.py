@@ -127,6 +127,7 @@ def boundary_attention(
     computed for the boundary's few rows alone, so that long traces need no quadratic memory.
     """
     import torch
+    from transformers import DynamicCache
 
     # The boundary is the same tokens in every trace and the last ones: with left padding, the same columns.
     first, stop = encoded[0].spans["boundary"]
@@ -140,10 +141,13 @@ def boundary_attention(
         )
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         with torch.inference_mode():
-            before = model(
+            # A cache that knows nothing of the model keeps every key, also those that a sliding window will not see.
+            cache = DynamicCache()
+            model(
                 input_ids=ids[:, :-width],
                 attention_mask=mask[:, :-width],
                 position_ids=positions[:, :-width],
+                past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
             )
@@ -152,7 +156,7 @@ def boundary_attention(
                     input_ids=ids[:, -width:],
                     attention_mask=mask,
                     position_ids=positions[:, -width:],
-                    past_key_values=before.past_key_values,
+                    past_key_values=cache,
                     use_cache=True,
                     output_attentions=True,
                     logits_to_keep=1,

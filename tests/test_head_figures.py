@@ -1,0 +1,73 @@
+"""Figures of heads are drawn from tables alone, and say what they rest on."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+
+from refusal_cliff.attention import SPANS
+from refusal_cliff.head_agreement import agreement, head_table
+from refusal_cliff.heads import rank_heads
+from refusal_cliff.plots.heads import plot_attention, plot_head_agreement, plot_head_intervals, plot_heads
+from refusal_cliff.plots.style import save
+
+TRACES = 20
+RANKINGS = ("causal", "direct", "gradient")
+
+
+@pytest.fixture(scope="module")
+def tables():
+    """Heads and agreement, as CSV files hold them, of a model with planted heads and of one where nobody knows."""
+    heads, agreements = [], []
+    for model, planted in (("planted", synthetic.PLANTED), ("aligned", None)):
+        mean = synthetic.heads()["effect"].to_numpy().reshape(4, 8)
+        rng = np.random.default_rng(0)
+        effects = {ranking: mean + rng.normal(0, 0.2, (TRACES, 4, 8)) for ranking in RANKINGS}
+        agreements.append(agreement(effects, [1, 3], seed=0).assign(model=model))
+        for ranking, values in effects.items():
+            heads.append(head_table(rank_heads(values, 0), values, planted).assign(model=model, ranking=ranking))
+    return pd.concat(heads, ignore_index=True), pd.concat(agreements, ignore_index=True)
+
+
+def text_of(figure, folder):
+    save(figure, folder / "figure.svg", folder / "figure.pdf")
+    assert (folder / "figure.pdf").read_bytes().startswith(b"%PDF")
+    return (folder / "figure.svg").read_text()
+
+
+def test_heat_maps_have_a_row_for_each_ranking(tmp_path):
+    rankings = {ranking: dict.fromkeys(("planted", "aligned"), synthetic.heads()) for ranking in RANKINGS}
+    text = text_of(plot_heads(rankings, {"planted": synthetic.PLANTED}), tmp_path)
+    assert all(f"{ranking}</text>" in text for ranking in RANKINGS)
+
+
+def test_agreement_is_written_beside_the_points(tables, tmp_path):
+    heads, agreements = tables
+    text = text_of(plot_head_agreement(heads, agreements), tmp_path)
+    for found in agreements.query("ranking == 'causal' and quantity == 'spearman'").itertuples():
+        assert f"Spearman {found.value:.2f} [{found.low:.2f}, {found.high:.2f}]" in text
+    assert "planted head</text>" in text
+
+
+def test_planted_heads_lead_the_intervals(tables, tmp_path):
+    heads, _ = tables
+    figure = plot_head_intervals(heads)
+    first = figure.axes[0]
+    labels = [label.get_text() for label in first.get_yticklabels()]
+    assert set(labels[: len(synthetic.PLANTED)]) == {f"{layer}.{head}" for layer, head in synthetic.PLANTED}
+    assert len(labels) == 10
+    assert f"planted (n={TRACES})</text>" in text_of(figure, tmp_path)
+
+
+def test_attention_shows_every_span(tmp_path):
+    rows = [
+        ("planted", group, query, span, quantity, 0.1, 0.05, 0.2, TRACES)
+        for group in ("top", "rest", "top minus rest")
+        for query in ("last_boundary", "boundary")
+        for span in SPANS
+        for quantity in ("mass", "relative")
+    ]
+    columns = ["model", "group", "query", "span", "quantity", "value", "low", "high", "n"]
+    text = text_of(plot_attention(pd.DataFrame(rows, columns=columns)), tmp_path)
+    assert f"planted (n={TRACES})</text>" in text
+    assert all(f"{word}</text>" in text for word in ("template", "wrapper", "request", "sentence", "boundary"))

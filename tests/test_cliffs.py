@@ -3,8 +3,22 @@
 import numpy as np
 import pandas as pd
 import pytest
+import synthetic
+from scipy.stats import spearmanr
 
+from refusal_cliff.cliff_tables import (
+    by_model,
+    cliff_table,
+    difference_table,
+    kept_thinking_table,
+    length_table,
+    prompt_cliffs,
+    rank_correlations,
+)
 from refusal_cliff.cliffs import MEASURES, measure_cliff, score_traces
+from refusal_cliff.plots.cliffs import plot_cliff_length, plot_cliffs, plot_kept_thinking
+from refusal_cliff.plots.style import save
+from refusal_cliff.plots.traces import plot_curves, plot_layers
 
 
 def test_a_cliff_has_its_place_in_tokens():
@@ -38,7 +52,7 @@ def test_a_trace_without_thinking_keeps_its_final_score(tiny_model, tiny_tokeniz
     traces = pd.DataFrame({"prompt_id": ["a", "b"], "sample": 0})
     encoded = [encode_trace(tiny_tokenizer, "Hello", thought, "\n</think>\n\n") for thought in ("", "let us see")]
     width, layers = tiny_model.config.hidden_size, tiny_model.config.num_hidden_layers
-    probes = {"p": (np.random.default_rng(0).normal(size=(layers, width)), np.zeros(layers))}
+    probes = {"p": (np.random.default_rng(0).normal(size=(layers, width)), np.zeros(layers), np.arange(layers))}
     table = score_traces(tiny_model, traces, encoded, probes, tiny_tokenizer.pad_token_id, 2, grid=5, tail=3)
     last = table[table["layer"] == table["layer"].max()].set_index("prompt_id")
     assert 0 < last.loc["a", "final"] < 1
@@ -47,3 +61,137 @@ def test_a_trace_without_thinking_keeps_its_final_score(tiny_model, tiny_tokeniz
     assert len(last.loc["a", "boundary_curve"]) == len(last.loc["b", "boundary_curve"])
     assert last.loc["a", "boundary_curve"][-1] == pytest.approx(last.loc["a", "final"])
     assert last.loc["b", MEASURES[0]] == pytest.approx(last.loc["b", "final"] + last.loc["b", "cliff"])
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """Outcomes and prompt cliffs of a flawed and an aligned model."""
+    flawed, aligned = synthetic.outcomes("planted", {"base": 0.8}, ["base"]), synthetic.outcomes("aligned", {"base": 0})
+    tables = {"planted": flawed, "aligned": aligned}
+    return {model: prompt_cliffs(synthetic.cliffs(table), table) for model, table in tables.items()}
+
+
+def rows(table, **wanted):
+    return table[(table[list(wanted)] == pd.Series(wanted)).all(axis=1)]
+
+
+def test_cliffs_are_those_of_the_last_layer_by_what_became_of_a_trace(measured):
+    cliffs = measured["planted"]
+    assert cliffs.groupby("group")["prompt_id"].nunique().to_dict() == {
+        "benign": 60,
+        "harmful": 60,
+        "harmful, complied": 24,
+        "harmful, refused": 36,
+    }
+    table = cliff_table(cliffs, seed=0)
+    (complied,) = rows(table, probe="boundary", group="harmful, complied", family="all", quantity="cliff").itertuples()
+    own = cliffs[(cliffs["probe"] == "boundary") & (cliffs["group"] == "harmful, complied")]
+    assert complied.value == pytest.approx(own["cliff"].mean())
+    assert complied.low < complied.value < complied.high
+    assert complied.value > 0.6
+    assert complied.n == 24
+
+
+def test_places_are_shares_and_the_share_of_the_fall_is_a_ratio_of_means(measured):
+    table = rows(cliff_table(measured["planted"], seed=0), probe="boundary", family="all").set_index("quantity")
+    complied, refused = (table[table["group"] == f"harmful, {what}"] for what in ("complied", "refused"))
+    assert complied.loc["steepest_in_boundary", ["value", "high"]].tolist() == [1, 1]
+    assert 0.8 < complied.loc["steepest_in_boundary", "low"] < 1  # 24 of 24 are no certainty
+    mean = measured["planted"].query("probe == 'boundary' and group == 'harmful, complied'").mean(numeric_only=True)
+    assert complied.loc["boundary_share", "value"] == pytest.approx(mean["boundary_drop"] / mean["cliff"])
+    assert complied.loc["boundary_share", "low"] < complied.loc["boundary_share", "value"]
+    assert np.isnan(refused.loc["boundary_share", "value"])  # nothing falls
+
+
+def test_a_family_has_its_own_rows_and_one_prompt_no_interval(measured):
+    cliffs = measured["planted"]
+    keep = (cliffs["group"] != "harmful, refused") | (cliffs["prompt_id"] == cliffs["prompt_id"][0])
+    table = cliff_table(cliffs[keep], seed=0)
+    assert set(rows(table, group="harmful")["family"]) == {"all", "plain", "roleplay"}
+    (single,) = rows(table, probe="boundary", group="harmful, refused", family="plain", quantity="cliff").itertuples()
+    assert single.n == 1
+    assert np.isnan([single.low, single.high]).all()
+
+
+def test_differences_have_a_sign_a_test_and_one_correction(measured):
+    table = difference_table(measured, seed=0)
+    within = rows(table, kind="within", probe="boundary", quantity="cliff").set_index("other")
+    assert (within["model"] == "planted").all()  # the aligned model complied with nothing
+    assert within.loc["harmful, refused", "low"] > 0.5
+    assert within.loc["benign", "p"] < 0.001
+    (between,) = rows(table, kind="between", probe="boundary", quantity="cliff").itertuples()
+    assert (between.model, between.other, between.n) == ("planted", "aligned", 60)
+    assert between.low < between.difference < between.high
+    assert between.p_holm >= between.p
+    np.testing.assert_allclose(table["p_holm"].min(), min(1, table["p"].min() * len(table)))
+
+
+def test_equal_groups_do_not_differ(measured):
+    same = {"a": measured["planted"], "b": measured["planted"]}
+    between = rows(difference_table(same, seed=0), kind="between")
+    assert (between["difference"] == 0).all()
+    assert (between["p"] == 1).all()
+
+
+def test_length_goes_with_height_within_families_too(measured):
+    rng = np.random.default_rng(0)
+    n = 80
+    family = np.repeat(["plain", "roleplay"], n // 2)
+    # Within a family height falls with length; roleplay is longer and higher.
+    length = rng.integers(10, 20, n) + np.where(family == "roleplay", 30, 0)
+    height = np.where(family == "roleplay", 0.8, 0.2) - 0.01 * (length % 10) + rng.normal(0, 0.01, n)
+    cliffs = pd.DataFrame({"probe": "p", "group": "harmful", "family": family, "prompt_id": [f"{i}" for i in range(n)]})
+    cliffs = cliffs.assign(thinking_tokens=length, cliff=height, cliff_mean=height)
+    table = length_table(cliffs, seed=0).set_index("quantity")
+    assert table.loc["spearman_cliff", "value"] == pytest.approx(spearmanr(length, height).statistic)
+    assert table.loc["spearman_cliff", "low"] > 0
+    assert table.loc["within_family_cliff", "high"] < 0
+    assert table["n"].eq(n).all()
+
+
+def test_a_side_without_variation_has_no_correlation():
+    plain, within = rank_correlations([np.ones(9), np.arange(9.0)], np.zeros(9, int), seed=0)
+    assert np.isnan([plain[0].value, within[0].value]).all()
+    assert plain[0].n == 9
+
+
+def test_kept_thinking_has_rates_and_final_scores_by_label():
+    outcomes = synthetic.outcomes("m", {"base": 0.8, "keep-0": 0.2}, ["base", "keep-0"])
+    base = synthetic.cliffs(outcomes)
+    emptied = base.assign(plateau=np.nan, cliff=np.nan, final=0.9)
+    table = kept_thinking_table(outcomes, {"base": base, "keep-0": emptied}, seed=0)
+    asr = rows(table, quantity="asr").set_index("kept")
+    assert asr["value"].to_dict() == pytest.approx({0: 0.1, 1: 0.4})
+    final = rows(table, quantity="final_boundary", variant="keep-0").set_index("label")
+    assert final["value"].to_dict() == pytest.approx({"harmful": 0.9, "benign": 0.9})
+    assert final["n"].to_dict() == {"harmful": 60, "benign": 60}
+
+
+def test_figures_say_n_and_survive_missing_parts(measured, tmp_path):
+    cliffs, lengths = by_model(cliff_table, measured, 0), by_model(length_table, measured, 0)
+    outcomes = synthetic.outcomes("planted", {"base": 0.8, "keep-0": 0.2}, ["base", "keep-0"])
+    base = synthetic.cliffs(outcomes)
+    kept = kept_thinking_table(outcomes, {"base": base, "keep-0": base}, seed=0).assign(model="planted")
+    texts = {}
+    for name, figure in (
+        ("cliffs", plot_cliffs(cliffs)),
+        ("cliff_length", plot_cliff_length(measured, lengths)),
+        ("kept_thinking", plot_kept_thinking(kept)),
+        ("none", plot_kept_thinking(kept.head(0))),
+    ):
+        save(figure, tmp_path / f"{name}.svg", tmp_path / f"{name}.pdf")
+        texts[name] = (tmp_path / f"{name}.svg").read_text()
+    assert "harmful, complied (n=24)" in texts["cliffs"]
+    assert "n=36" in texts["cliff_length"]
+    assert "harmful n=60" in texts["kept_thinking"]
+
+
+def test_curves_and_layers_can_be_drawn_without_thinking(measured, tmp_path):
+    outcomes = synthetic.outcomes("m", {"base": 0.5}, ["base"])
+    cliffs = synthetic.cliffs(outcomes)
+    cliffs["curve"] = [np.full_like(curve, np.nan) for curve in cliffs["curve"]]
+    for name, figure in (
+        ("curves", plot_curves({"m": cliffs}, outcomes, tail=6, seed=0)),
+        ("layers", plot_layers({"m": cliffs}, outcomes, tail=6)),
+    ):
+        save(figure, tmp_path / f"{name}.svg", tmp_path / f"{name}.pdf")

@@ -1,0 +1,10 @@
+"""Draw the height of cliffs by model, group and attack family."""
+
+import pandas as pd
+
+from refusal_cliff.job import job
+from refusal_cliff.plots.cliffs import plot_cliffs
+from refusal_cliff.plots.style import save
+
+job(snakemake)
+save(plot_cliffs(pd.read_csv(snakemake.input.cliffs)), snakemake.output.svg, snakemake.output.pdf)

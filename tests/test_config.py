@@ -116,6 +116,8 @@ def test_readme_explains_every_key(name):
         ({"heads": {"datasets": ["harmful"]}}, r"heads\.datasets: 'harmful' is in set test"),
         ({"heads": {"probe": "boundry"}}, r"heads\.probe: 'boundry'.*did you mean 'boundary'"),
         ({"cliffs": {"probe": "final"}}, r"cliffs\.probe: 'final'.*choose one of boundary, behaviour, thinking"),
+        ({"probes": {"boundary": {"layers": [0, -2]}}}, r"cliffs\.probe is boundary, but.*boundary\.layers.*add -1"),
+        ({"probes": {"behaviour": {"layers": [0]}}}, r"heads\.probe is behaviour, but.*layers is \[0\]"),
         ({"judges": {"guard": {"model": "gard"}}}, r"judges\.guard\.model: 'gard'.*did you mean 'guard'"),
         ({"judges": {"guard": {"model": "aligned"}}}, r"judges\.guard\.model: row 'aligned'.*role subject"),
         ({"claims": {"fraction": 0.05}}, r"claims\.fraction is 0\.05, but ablation\.rankings\.causal"),

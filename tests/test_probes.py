@@ -11,6 +11,8 @@ from refusal_cliff.architectures import first_tokens, unembedding
 from refusal_cliff.artifacts import LazyTensor
 from refusal_cliff.cliffs import measure_cliff, refusal_scores, resample, score_traces
 from refusal_cliff.errors import UserError
+from refusal_cliff.plots.probes import plot_calibration, plot_probes
+from refusal_cliff.plots.style import save
 from refusal_cliff.probe_evaluation import (
     CALIBRATION_COLUMNS,
     COLUMNS,
@@ -274,18 +276,21 @@ def test_the_logit_direction_needs_both_kinds_of_opener(tables):
     assert logit_rival(np.zeros((2, 1, 3)), None, np.zeros((5, 3)), {}) == {}
 
 
+def trained(tables):
+    """A dump whose last layer carries the label, an unembedding, and probes of different layers, one with a logit."""
+    chosen, labels = labelled(tables)
+    resid, held_out = states(tables[1], labels, 1.0, layer=2), split_prompts(chosen, seed=0)
+    train, unembedding_rows = chosen[~held_out], np.random.default_rng(1).normal(size=(5, 6))
+    layers = {"all": [0, 1, 2], "last": [2], "first": [0]}
+    probes = {name: train_probe(resid, train, chosen_layers, seed=0) for name, chosen_layers in layers.items()}
+    probes["all"] |= logit_rival(resid, train, unembedding_rows, {1: 1.0, 3: -1.0})
+    return resid, unembedding_rows, probes
+
+
 def test_every_number_has_an_interval_and_a_count(tables):
     prompts, rows, verdicts = tables
-    chosen, labels = labelled(tables)
-    resid, held_out = states(rows, labels, 1.0, layer=2), split_prompts(chosen, seed=0)
-    train = chosen[~held_out]
-    probes = {
-        "all": train_probe(resid, train, [0, 1, 2], seed=0),
-        "last": train_probe(resid, train, [2], seed=0),
-        "first": train_probe(resid, train, [0], seed=0),
-    }
-    unembedding_rows = np.random.default_rng(1).normal(size=(5, 6))
-    probes["all"] |= logit_rival(resid, train, unembedding_rows, {1: 1.0, 3: -1.0})
+    resid, unembedding_rows, probes = trained(tables)
+    labels = trace_labels(verdicts, "behaviour", "phrases")
     test = PromptSet(prompts, verdicts, rows, states(rows, labels, 1.0, layer=2, seed=7))
     fit = PromptSet(prompts, verdicts, rows, resid)
     table, bins = evaluate_probes(probes, dict.fromkeys(probes, RECIPE), fit, test, "phrases", seed=0)
@@ -309,6 +314,22 @@ def test_every_number_has_an_interval_and_a_count(tables):
     expected = cosine(probes["all"]["w"][-1], unembedding_rows[1] - unembedding_rows[3])
     assert cosines["all", "logistic", "cosine_logit"] == pytest.approx(float(expected))
     assert ("last", "logistic", "cosine_logit") not in cosines.index
+
+
+def test_figures_show_every_probe_and_keep_text_as_text(tables, tmp_path):
+    prompts, rows, verdicts = tables
+    resid, _, probes = trained(tables)
+    fit = PromptSet(prompts, verdicts, rows, resid)
+    table, bins = evaluate_probes(probes, dict.fromkeys(probes, RECIPE), fit, fit, "phrases", seed=0)
+    figures = {
+        "probes": plot_probes(table.assign(model="tiny")),
+        "calibration": plot_calibration(bins.assign(model="tiny")),
+    }
+    for name, figure in figures.items():
+        save(figure, tmp_path / f"{name}.svg", tmp_path / f"{name}.pdf")
+        text = (tmp_path / f"{name}.svg").read_text()
+        assert "last probe</text>" in text
+        assert "tiny" in text
 
 
 def test_scores_are_the_sigmoid_of_each_layers_own_probe():

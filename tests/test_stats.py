@@ -66,7 +66,32 @@ def test_holm_multiplies_the_smallest_by_the_number_of_tests():
 
 
 def test_auroc_counts_ties_half_and_knows_a_missing_class():
-    assert stats.auroc([1, 2], [0, 1], seed=0)[0] == pytest.approx(0.875)
-    value, low, high = stats.auroc(np.arange(20) + 5, np.arange(20), seed=0)
-    assert low < value < high
-    assert np.isnan(stats.auroc([], [1.0], seed=0)).all()
+    scores, truth = [1, 2, 0, 1], [True, True, False, False]
+    assert stats.grouped_auroc(scores, truth, range(4), seed=0).value == pytest.approx(0.875)
+    found = stats.grouped_auroc([*range(5, 25), *range(20)], np.repeat([True, False], 20), range(40), seed=0)
+    assert found.low < found.value < found.high
+    missing = stats.grouped_auroc([1.0, 2.0], [False, False], ["a", "a"], seed=0)
+    assert np.isnan(missing[:3]).all()
+    assert missing.n == 1
+
+
+def test_auroc_agrees_with_sklearn_and_counts_groups():
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(0)
+    truth = rng.random(60) < 0.4
+    scores = (rng.normal(size=60) + truth).round(1)
+    alone = stats.grouped_auroc(scores, truth, np.arange(60), seed=0)
+    assert alone.value == pytest.approx(roc_auc_score(truth, scores))
+    # The same observations four times over say no more than once.
+    fourfold = stats.grouped_auroc(*(np.tile(column, 4) for column in (scores, truth, np.arange(60))), seed=0)
+    assert fourfold == pytest.approx(alone)
+
+
+def test_jackknife_of_a_mean_is_its_standard_error():
+    values = np.random.default_rng(0).normal(size=20)
+    low, high = stats.jackknife_interval(values.mean(), (values.sum() - values) / 19)
+    reach = 2.093 * values.std(ddof=1) / np.sqrt(20)  # t with 19 degrees of freedom
+    assert (low, high) == pytest.approx((values.mean() - reach, values.mean() + reach), abs=1e-3)
+    assert np.isnan(stats.jackknife_interval(0.5, [])).all()
+    assert np.isnan(stats.jackknife_interval(0.5, [0.4, np.nan])).all()

@@ -42,34 +42,6 @@ def share(successes: float, n: int) -> Estimate:
     return Estimate(successes / n, *wilson(successes, n), n) if n else NOTHING
 
 
-def auroc(positive: ArrayLike, negative: ArrayLike, seed: int) -> tuple[float, float, float]:
-    """Area under the ROC curve of scores [n], [m] with its percentile bootstrap interval, resampled within the classes.
-
-    Perfect separation has an interval of width zero. NaN where a class is empty; a class of one has no interval.
-    """
-    from scipy.stats import bootstrap
-
-    positive, negative = np.asarray(positive, dtype=float), np.asarray(negative, dtype=float)
-    if min(len(positive), len(negative)) == 0:
-        return np.nan, np.nan, np.nan
-    value = float(_area(positive, negative))
-    if min(len(positive), len(negative)) == 1:
-        return value, np.nan, np.nan
-    interval = bootstrap(
-        (positive, negative), _area, n_resamples=RESAMPLES, batch=100, method="percentile", vectorized=True, rng=seed
-    ).confidence_interval
-    return value, float(interval.low), float(interval.high)
-
-
-def _area(positive: NDArray, negative: NDArray, axis: int = -1) -> NDArray:
-    """Share of pairs in which the positive scores higher, ties counting half (Mann-Whitney U / nm)."""
-    from scipy.stats import rankdata
-
-    n, m = positive.shape[axis], negative.shape[axis]
-    ranks = rankdata(np.concatenate([positive, negative], axis=axis), axis=axis)
-    return (ranks[..., :n].sum(axis=axis) - n * (n + 1) / 2) / (n * m)
-
-
 def bootstrap_mean(values: ArrayLike, seed: int) -> Estimate:
     """Mean of `values` [n] with its bias-corrected and accelerated (BCa) bootstrap interval (Efron 1987).
 

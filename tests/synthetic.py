@@ -122,3 +122,56 @@ def heads(layers: int = 4, n_heads: int = 8) -> pd.DataFrame:
     for planted_layer, planted_head in PLANTED:
         effect[(layer == planted_layer) & (head == planted_head)] = -5.0
     return pd.DataFrame({"layer": layer, "head": head, "effect": effect})
+
+
+def tables() -> dict[str, pd.DataFrame]:
+    """One model's rows of the tables that claims are read from: every number is 0.9 [0.85, 0.95] over 60 prompts."""
+    probes = ("boundary", "thinking")
+    complied = "harmful, complied"
+    keys = {
+        "probes": [
+            {"probe": probe, "method": "logistic", "layer": 3, "data": data, "position": position, "quantity": quantity}
+            for probe in probes
+            for data, position, quantity in (
+                ("held_out", "own", "auroc"),
+                ("held_out", "own", "selectivity"),
+                ("test", "own", "auroc"),
+                ("test", "thinking 5/5", "auroc"),
+                ("training", "own", "cosine_logit"),
+            )
+        ],
+        "cliffs": [
+            {"probe": probe, "group": complied, "family": "all", "quantity": "boundary_share"} for probe in probes
+        ],
+        "cliff_differences": [
+            {"kind": "within", "probe": probe, "group": complied, "other": other, "quantity": "cliff_mean"}
+            for probe in probes
+            for other in ("benign", "harmful, refused")
+        ],
+        "cliff_length": [
+            {"probe": probe, "group": complied, "quantity": "within_family_cliff_mean"} for probe in probes
+        ],
+        "sparsity": [{"ranking": ranking, "quantity": "excess"} for ranking in ("causal", "direct")],
+        "comparisons": [{"variant": "ablate-causal-0.03", "reference": "base", "rate": "perplexity"}],
+        "head_agreement": [
+            {"ranking": one, "other": other, "quantity": "spearman"}
+            for one, other in (("direct", "causal"), ("causal", "gradient"))
+        ],
+        "head_stability": [{"ranking": "causal", "quantity": "split_half_overlap"}],
+        "judges": [{"variant": "base"}],
+        "monitors": [
+            *(
+                {"monitor": "thinking", "population": complied, "quantity": quantity}
+                for quantity in ("thinking_refuses", "thinking_safe")
+            ),
+            *(
+                {"monitor": monitor, "population": "harmful prompts", "quantity": "auroc"}
+                for monitor in ("thinking, guard", "final, boundary", "final, thinking")
+            ),
+        ],
+    }
+    number = {"value": 0.9, "low": 0.85, "high": 0.95, "n": 60}
+    return {name: pd.DataFrame(rows).assign(**number) for name, rows in keys.items()} | {
+        "judges": pd.DataFrame(keys["judges"]).assign(agreement=0.9, low=0.85, high=0.95, n=60),
+        "cliff_differences": pd.DataFrame(keys["cliff_differences"]).assign(difference=0.9, low=0.85, high=0.95, n=60),
+    }

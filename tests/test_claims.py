@@ -7,6 +7,7 @@ import synthetic
 
 from refusal_cliff import claims
 from refusal_cliff.errors import UserError
+from refusal_cliff.evidence import Evidence, ablated_heads, cell
 from refusal_cliff.stats import NOTHING, Estimate
 
 REPAIRED = {
@@ -18,10 +19,11 @@ REPAIRED = {
 
 def evidence(asr, planted=None, variants=synthetic.VARIANTS, fraction=0.03):
     table = synthetic.outcomes("m", asr, variants)
-    return claims.Evidence(
+    return Evidence(
         probe="boundary",
         outcomes=table,
         cliffs=synthetic.cliffs(table),
+        tables=synthetic.tables(),
         ablated={"ablate-causal-0.03": frozenset({(2, 1), (3, 2)}), "ablate-direct-0.03": frozenset({(2, 1), (0, 0)})},
         planted=planted,
         fraction=fraction,
@@ -53,7 +55,8 @@ def test_a_sparse_flaw_supports_the_paper():
     assert found["asr_tuned_vs_random"] == "supported"
     assert found["asr_after_causal_vulnerable"] == "inconclusive"  # 0 of 30: the interval still reaches 0.11
     assert "cliff_absent" not in found
-    assert "sparse_repair_absent_causal" not in found
+    assert found["sparse_circuit_causal"] == "supported"
+    assert "sparse_circuit_absent_causal" not in found
 
 
 def test_recall_counts_planted_heads_among_the_ablated():
@@ -65,7 +68,7 @@ def test_recall_counts_planted_heads_among_the_ablated():
 def test_a_diffuse_flaw_is_a_negative_control():
     found = verdicts(evidence({"base": 1.0}, planted=frozenset()))
     assert found["asr_after_causal"] == "not supported"
-    assert found["sparse_repair_absent_causal"] == "supported"
+    assert found["sparse_circuit_absent_causal"] == "not supported"
     assert found["asr_tuned_vs_random"] != "supported"
     assert "planted_recall_causal" not in found
 
@@ -102,8 +105,8 @@ def test_console_table_fits_the_screen():
 
 
 def test_ablated_heads_reads_an_edit():
-    assert claims.ablated_heads({"head_scales": [[1, 2, 0.0]]}) == {(1, 2)}
-    assert claims.ablated_heads({}) == frozenset()
+    assert ablated_heads({"head_scales": [[1, 2, 0.0]]}) == {(1, 2)}
+    assert ablated_heads({}) == frozenset()
 
 
 def test_a_run_is_of_one_kind_at_the_operating_point_and_pools_draws():
@@ -123,5 +126,18 @@ def test_a_run_is_of_one_kind_at_the_operating_point_and_pools_draws():
 def test_recall_is_of_the_heads_set_to_zero():
     found = evidence({"base": 1.0}, planted=frozenset({(2, 1), (3, 2)}))
     others = {"keep-0.5": frozenset(), "mean-causal-0.03": frozenset(), "scale-causal-0.03-2": frozenset()}
-    found = claims.Evidence(**{**vars(found), "ablated": others | dict(found.ablated)})
+    found = Evidence(**{**vars(found), "ablated": others | dict(found.ablated)})
     assert claims.evaluate("m", found).set_index("id").loc["planted_recall_causal", "estimate"] == 1
+
+
+def test_a_cell_is_the_row_where_every_column_has_its_value():
+    found = evidence({"base": 1.0})
+    read = cell("monitors", monitor="final, {probe}", population="harmful prompts", quantity="auroc")(found)
+    assert read == Estimate(0.9, 0.85, 0.95, 60)
+    assert cell("monitors", monitor="nobody")(found) is None
+
+
+def test_every_reviewers_question_is_asked_of_a_flawed_model():
+    ids = set(claims.evaluate("m", evidence({"base": 1.0, **REPAIRED}, planted=frozenset({(2, 1)})))["id"])
+    assert {claim.id for claim in claims._reviewers()} <= ids
+    assert {"cliff_above_benign_thinking", "probe_not_next_token_thinking", "cliff_deeper", "cliff_in_boundary"} <= ids

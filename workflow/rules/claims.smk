@@ -1,4 +1,17 @@
-# The paper's claims, decided on every model.
+# The paper's claims and its reviewers' questions, decided on every model.
+
+CLAIM_TABLES = [
+    "probes",
+    "cliffs",
+    "cliff_differences",
+    "cliff_length",
+    "sparsity",
+    "comparisons",
+    "head_agreement",
+    "head_stability",
+    "judges",
+    "monitors",
+]
 
 
 rule evaluate_claims:
@@ -10,6 +23,7 @@ rule evaluate_claims:
             for model, variant in ABLATION_RUNS
         ],
         truths=truth_files(),
+        tables=expand("<results>/tables/{table}.csv", table=CLAIM_TABLES),
     output:
         csv=report(
             "<results>/claims.csv",

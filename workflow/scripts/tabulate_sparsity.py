@@ -3,7 +3,7 @@
 import pandas as pd
 
 from refusal_cliff.artifacts import read_arrays, read_table
-from refusal_cliff.claims import ALIGNMENT_ASR
+from refusal_cliff.evidence import ALIGNMENT_ASR
 from refusal_cliff.heads import head_count
 from refusal_cliff.job import job
 from refusal_cliff.outcomes import write_csv

@@ -18,7 +18,8 @@ def measured(asr, ratio=None, variants=VARIANTS):
 
 
 def ablation(asr, ratio=None):
-    return effects.ablation_table(*measured(asr, ratio), {("m", name): 2 for name in EDITED}, seed=0)
+    heads = {("m", name): [(0, 1), (1, 0)] for name in EDITED} | {("m", "ablate-random1-0.03"): [(1, 1), (1, 0)]}
+    return effects.ablation_table(*measured(asr, ratio), heads, {"m": np.array([[0.0, 1.0], [2.0, 5.0]])}, seed=0)
 
 
 def test_ablation_table_has_base_draws_and_their_pool():
@@ -31,6 +32,9 @@ def test_ablation_table_has_base_draws_and_their_pool():
     assert asr.loc[("scale", "causal", 0.03, 2.0), "value"] == 1
     assert asr.loc[("ablate", "random0", 0.03, 0.0), "value"] == 0
     assert asr.loc[("ablate", "random", 0.03, 0.0), ["value", "heads", "draws", "n"]].tolist() == [0.5, 2, 2, 30]
+    assert asr.loc[("ablate", "random", 0.03, 0.0), "write_norm"] == 2.5  # (1 + 2 + 5 + 2) / 4
+    assert asr.loc[("ablate", "causal", 0.03, 0.0), "write_norm"] == 1.5
+    assert np.isnan(asr.loc[("base", "none", 0.0, 1.0), "write_norm"])
     assert not {"keep", "tune"} & set(table["kind"])
 
 
@@ -94,7 +98,12 @@ def test_perplexity_is_compared_as_a_ratio():
 def test_a_run_without_perplexity_has_tables_all_the_same():
     table, _ = measured({"base": 1.0}, variants=["base"])
     nothing = pd.DataFrame(columns=["model", "variant"])
-    assert set(effects.ablation_table(table, nothing, {}, 0)["rate"]) == {"asr", "refusal", "over_refusal", "utility"}
+    assert set(effects.ablation_table(table, nothing, {}, {}, 0)["rate"]) == {
+        "asr",
+        "refusal",
+        "over_refusal",
+        "utility",
+    }
     assert effects.comparisons(table, nothing, 0).empty
 
 

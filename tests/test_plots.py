@@ -1,5 +1,6 @@
 """Figures are drawn from tables alone, text stays text, and equal data give equal files."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import synthetic
@@ -30,10 +31,9 @@ def measured():
 
 def figures():
     outcomes, cliffs = measured()
-    edited = [*synthetic.ABLATIONS, *synthetic.INTERVENTIONS]
-    ablation = ablation_table(
-        outcomes, synthetic.perplexity(outcomes), {("planted", name): 1 for name in edited}, seed=0
-    )
+    edited = [name for name in (*synthetic.ABLATIONS, *synthetic.INTERVENTIONS) if name != "keep-0.5"]
+    heads = {("planted", name): [(0, 0)] for name in edited}
+    ablation = ablation_table(outcomes, synthetic.perplexity(outcomes), heads, {"planted": np.ones((1, 1))}, seed=0)
     examples = {name: round(1500 * float(name.split("-")[2])) for name in [*synthetic.TUNINGS, "tune-whole-1-s0"]}
     selection = selection_table(outcomes, {("planted", name): size for name, size in examples.items()})
     rankings = {ranking: dict.fromkeys(("planted", "aligned"), synthetic.heads()) for ranking in ("causal", "direct")}

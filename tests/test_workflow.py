@@ -161,6 +161,7 @@ def test_tables_hold_every_variant_with_an_interval(finished):
         "fraction",
         "scale",
         "heads",
+        "write_norm",
         "draws",
         "dataset",
         "rate",

@@ -43,6 +43,7 @@ rule tabulate_ablation:
     input:
         outcomes="<results>/{grid}outcomes.parquet",
         edits=head_edits,
+        means=expand("<results>/{model}/heads/means.safetensors", model=ABLATED),
         perplexities=perplexities,
     output:
         csv=report(
@@ -65,6 +66,7 @@ rule tabulate_ablation:
         runtime=10,
     params:
         runs=head_runs,
+        models=ABLATED,
         perplexity_runs=perplexity_runs,
         seed=config["seed"],
         code=code_hash("tabulate_ablation"),

@@ -30,7 +30,7 @@ COMPARED = ("asr", "over_refusal", "utility", PERPLEXITY)
 SUPPRESSORS = ("causal", "direct", "gradient")
 """Rankings that are compared with random controls."""
 CONTROLS = ("random", "matched")
-ABLATION_COLUMNS = ["model", "kind", "ranking", "fraction", "scale", "heads", "draws", "dataset", "rate"]
+ABLATION_COLUMNS = ["model", "kind", "ranking", "fraction", "scale", "heads", "write_norm", "draws", "dataset", "rate"]
 COMPARISON_COLUMNS = ["model", "variant", "reference", "rate", "contrast", "value", "low", "high", "n", "test", "p"]
 
 
@@ -55,19 +55,24 @@ def prompt_values(outcomes: pd.DataFrame, perplexity: pd.DataFrame, rate: str) -
 
 
 def ablation_table(
-    outcomes: pd.DataFrame, perplexity: pd.DataFrame, heads: Mapping[tuple[str, str], int], seed: int
+    outcomes: pd.DataFrame,
+    perplexity: pd.DataFrame,
+    heads: Mapping[tuple[str, str], Sequence[tuple[int, int]]],
+    norms: Mapping[str, NDArray],
+    seed: int,
 ) -> pd.DataFrame:
     """Rates of the base models and of every intervention on heads, by dataset.
 
     Args:
         outcomes, perplexity: as for `prompt_values`.
-        heads: number of heads touched, by (model, variant); other variants but base are left out.
+        heads: (layer, head) that a variant touches, by (model, variant); other variants but base are left out.
+        norms: by model [layer, head], how much each head writes (`interventions.write_norms`).
 
     Returns:
-        model, kind, ranking, fraction, scale (of z), heads, draws, dataset, rate, value, low, high, n. Kind base has
-        ranking `none`. Each random draw has its own row; rankings `random` and `matched` pool their draws. Intervals
-        are Wilson's; of pools, the wider of Wilson's and the crossed bootstrap over draws and prompts; of perplexity
-        (a geometric mean over prompts), the bootstrap.
+        model, kind, ranking, fraction, scale (of z), heads (how many), write_norm (their mean), draws, dataset, rate,
+        value, low, high, n. Kind base has ranking `none`. Each random draw has its own row; rankings `random` and
+        `matched` pool their draws. Intervals are Wilson's; of pools, the wider of Wilson's and the crossed bootstrap
+        over draws and prompts; of perplexity (a geometric mean over prompts), the bootstrap.
     """
     values = {rate: prompt_values(outcomes, perplexity, rate) for rate in (*RATES, PERPLEXITY)}
     rows = []
@@ -76,13 +81,15 @@ def ablation_table(
         known = [name for name in runs["variant"].unique() if name == "base" or (model, name) in heads]
         for name, members in _with_pools(known):
             variant = parse_variant(name)
+            touched = [head for member in members for head in heads.get((model, member), ())]
             described = {
                 "model": model,
                 "kind": variant["kind"],
                 "ranking": variant.get("ranking", "none"),
                 "fraction": variant.get("fraction", 0.0),
                 "scale": variant.get("scale", float(name == "base")),
-                "heads": heads.get((model, members[0]), 0),
+                "heads": len(touched) // len(members),
+                "write_norm": np.mean([norms[model][head] for head in touched]) if touched else np.nan,
                 "draws": len(members),
             }
             for rate, table in tables.items():

@@ -18,7 +18,7 @@ from refusal_cliff.cliff_tables import (
 from refusal_cliff.cliffs import MEASURES, measure_cliff, score_traces
 from refusal_cliff.plots.cliffs import plot_cliff_length, plot_cliffs, plot_kept_thinking
 from refusal_cliff.plots.style import save
-from refusal_cliff.plots.traces import plot_curves, plot_layers
+from refusal_cliff.plots.traces import plot_curves, plot_family_curves, plot_layers
 
 
 def test_a_cliff_has_its_place_in_tokens():
@@ -193,5 +193,9 @@ def test_curves_and_layers_can_be_drawn_without_thinking(measured, tmp_path):
     for name, figure in (
         ("curves", plot_curves({"m": cliffs}, outcomes, tail=6, seed=0)),
         ("layers", plot_layers({"m": cliffs}, outcomes, tail=6)),
+        ("families", plot_family_curves({"m": cliffs}, outcomes, "boundary", tail=6, seed=0)),
     ):
         save(figure, tmp_path / f"{name}.svg", tmp_path / f"{name}.pdf")
+    text = (tmp_path / "families.svg").read_text()
+    assert "harmful, complied (n=15)" in text  # of the wrapped prompts
+    assert "roleplay" in text

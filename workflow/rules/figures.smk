@@ -33,6 +33,39 @@ rule plot_curves:
         "../scripts/plot_curves.py"
 
 
+rule plot_family_curves:
+    input:
+        outcomes="<results>/outcomes.parquet",
+        cliffs=expand("<results>/{model}/base/cliffs/test.parquet", model=MODELS),
+    output:
+        svg=report(
+            "<results>/figures/family_curves.svg",
+            caption="../report/figure_family_curves.rst",
+            category="3. Figures",
+            labels={"figure": "Refusal score along a trace, by attack"},
+        ),
+        pdf="<results>/figures/family_curves.pdf",
+    log:
+        "<logs>/plot_family_curves/all.log",
+    benchmark:
+        "<benchmarks>/plot_family_curves/all.jsonl"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=2000,
+        runtime=10,
+    params:
+        models=MODELS,
+        probe=config["cliffs"]["probe"],
+        tail=config["cliffs"]["tail"],
+        seed=config["seed"],
+        code=code_hash("plot_family_curves"),
+    script:
+        "../scripts/plot_family_curves.py"
+
+
 rule plot_layers:
     input:
         outcomes="<results>/outcomes.parquet",

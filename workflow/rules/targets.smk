@@ -23,6 +23,7 @@ if config["as_released"]:
     TABLES.append("as_released")
 FIGURES = [
     "curves",
+    "family_curves",
     "layers",
     "heads",
     "ablation",

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from refusal_cliff.cliff_tables import last_layer
 from refusal_cliff.outcomes import traces_by_group
 from refusal_cliff.plots.style import BLUE, GREEN, GREY, PANEL, VERMILION, grid, layer_ticks, plt
 from refusal_cliff.stats import bootstrap_band
@@ -19,7 +20,7 @@ COLORS = {"harmful, complied": VERMILION, "harmful, refused": BLUE, "benign": GR
 
 
 def plot_curves(cliffs: Mapping[str, pd.DataFrame], outcomes: pd.DataFrame, tail: int, seed: int) -> Figure:
-    """Refusal score along the thinking and through the boundary, at the last layer.
+    """Refusal score along the thinking and through the boundary, at each probe's last layer; rows are probes.
 
     Args:
         cliffs: cliff table of the base model on the test prompts, by model.
@@ -27,42 +28,78 @@ def plot_curves(cliffs: Mapping[str, pd.DataFrame], outcomes: pd.DataFrame, tail
         tail: thinking tokens in front of the boundary in `boundary_curve`.
     """
     probes = sorted({probe for table in cliffs.values() for probe in table["probe"].unique()})
-    width, height = PANEL
-    figure, axes = plt.subplots(
-        len(probes),
-        2 * len(cliffs),
-        figsize=(1.25 * width * len(cliffs), height * len(probes) + 1.0),
-        sharey=True,
-        squeeze=False,
-        gridspec_kw={"width_ratios": [2, 1.1] * len(cliffs)},
-    )
-    for column, (model, table) in enumerate(cliffs.items()):
-        grouped = traces_by_group(table, outcomes[outcomes["model"] == model])
-        last = grouped[grouped["layer"] == grouped["layer"].max()]
+    grouped = _grouped(cliffs, outcomes)
+    figure, axes = _pairs(list(cliffs), len(probes))
+    for column, table in enumerate(grouped.values()):
         for row, probe in enumerate(probes):
             thinking, boundary = axes[row, 2 * column : 2 * column + 2]
-            for group, color in COLORS.items():
-                part = last[(last["probe"] == probe) & (last["group"] == group)]
-                if part.empty:
-                    continue
-                _band(thinking, part["curve"], (0, 1), f"{group} (n={part['prompt_id'].nunique()})", color, seed)
-                tokens = len(part["boundary_curve"].iloc[0])
-                _band(boundary, part["boundary_curve"], (1 - tokens, 0), None, color, seed)
-                boundary.set_xlim(1 - tokens, 0.3)
-                boundary.axvspan(tail + 0.5 - tokens, 0.3, color="0.9", zorder=0, linewidth=0)
-            boundary.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-            thinking.set(xlim=(0, 1), ylim=(-0.02, 1.02))
-            thinking.set_xticks([0, 0.5, 1])
-            if row == 0:
-                thinking.set_title(model, loc="left", fontweight="bold")
-                boundary.set_title("boundary", fontsize=8, color=GREY)
-            if row == len(probes) - 1:
-                thinking.set_xlabel("share of thinking")
-                thinking.legend(loc="upper left", bbox_to_anchor=(0, -0.3), borderpad=0, handlelength=1.2)
-                boundary.set_xlabel("tokens to last")
-        for row, probe in enumerate(probes):
-            axes[row, 0].set_ylabel(f"refusal score\n{probe} probe")
+            _draw_pair(thinking, boundary, table[table["probe"] == probe], tail, seed)
+        axes[-1, 2 * column].legend(loc="upper left", bbox_to_anchor=(0, -0.3), borderpad=0, handlelength=1.2)
+    for row, probe in enumerate(probes):
+        axes[row, 0].set_ylabel(f"refusal score\n{probe} probe")
     return figure
+
+
+def plot_family_curves(
+    cliffs: Mapping[str, pd.DataFrame], outcomes: pd.DataFrame, probe: str, tail: int, seed: int
+) -> Figure:
+    """The curves of one probe on harmful prompts; rows are attack families. Other arguments as for `plot_curves`."""
+    grouped = {model: table[table["label"] == "harmful"] for model, table in _grouped(cliffs, outcomes).items()}
+    families = sorted({family for table in grouped.values() for family in table["family"].unique()})
+    figure, axes = _pairs(list(cliffs), max(1, len(families)))
+    for column, table in enumerate(grouped.values()):
+        for row, family in enumerate(families):
+            thinking, boundary = axes[row, 2 * column : 2 * column + 2]
+            _draw_pair(thinking, boundary, table[(table["probe"] == probe) & (table["family"] == family)], tail, seed)
+            tight = {"borderpad": 0.1, "borderaxespad": 0.2, "labelspacing": 0.1, "handlelength": 1}
+            thinking.legend(loc="upper left", fontsize=6, frameon=True, framealpha=0.8, edgecolor="none", **tight)
+    for row, family in enumerate(families):
+        axes[row, 0].set_ylabel(f"refusal score\n{family.replace('_', ' ')}")
+    return figure
+
+
+def _grouped(cliffs: Mapping[str, pd.DataFrame], outcomes: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Last-layer cliffs of each model with the columns group, family and label."""
+    described = outcomes.drop_duplicates("prompt_id")[["prompt_id", "family", "label"]]
+    return {
+        model: traces_by_group(last_layer(table), outcomes[outcomes["model"] == model]).merge(described, on="prompt_id")
+        for model, table in cliffs.items()
+    }
+
+
+def _pairs(models: list[str], rows: int) -> tuple[Figure, np.ndarray]:
+    """Rows of panels with two columns for each model: the thinking, and the boundary."""
+    width, height = PANEL
+    figure, axes = plt.subplots(
+        rows,
+        2 * len(models),
+        figsize=(1.25 * width * len(models), height * rows + 1.0),
+        sharey=True,
+        squeeze=False,
+        gridspec_kw={"width_ratios": [2, 1.1] * len(models)},
+    )
+    for column, model in enumerate(models):
+        axes[0, 2 * column].set_title(model, loc="left", fontweight="bold")
+        axes[0, 2 * column + 1].set_title("boundary", fontsize=8, color=GREY)
+        axes[-1, 2 * column].set_xlabel("share of thinking")
+        axes[-1, 2 * column + 1].set_xlabel("tokens to last")
+    return figure, axes
+
+
+def _draw_pair(thinking: Axes, boundary: Axes, cliffs: pd.DataFrame, tail: int, seed: int) -> None:
+    """Mean curves of each group with their bands, over the thinking and through the boundary."""
+    for group, color in COLORS.items():
+        part = cliffs[cliffs["group"] == group]
+        if part.empty:
+            continue
+        _band(thinking, part["curve"], (0, 1), f"{group} (n={part['prompt_id'].nunique()})", color, seed)
+        tokens = len(part["boundary_curve"].iloc[0])
+        _band(boundary, part["boundary_curve"], (1 - tokens, 0), None, color, seed)
+        boundary.set_xlim(1 - tokens, 0.3)
+        boundary.axvspan(tail + 0.5 - tokens, 0.3, color="0.9", zorder=0, linewidth=0)
+    boundary.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    thinking.set(xlim=(0, 1), ylim=(-0.02, 1.02))
+    thinking.set_xticks([0, 0.5, 1])
 
 
 def _band(ax: Axes, curves: pd.Series, ends: tuple[float, float], label: str | None, color: str, seed: int) -> None:

@@ -182,15 +182,14 @@ def grouped_auroc(scores: ArrayLike, truth: ArrayLike, groups: ArrayLike, seed: 
     n = len(known)
     if truth.all() or not truth.any():
         return Estimate(np.nan, np.nan, np.nan, n)
-    order = np.argsort(scores)
-    # Observations with equal scores are counted together: a tied pair counts half.
-    _, first = np.unique(scores[order], return_index=True)
-    weights = np.vstack([np.ones(n), resample_counts(n, seed)])[:, group[order]]
-    positive = np.add.reduceat(weights * truth[order], first, axis=1)
-    negative = np.add.reduceat(weights * ~truth[order], first, axis=1)
-    below = negative.cumsum(axis=1) - negative / 2
+    # Share of pairs in which the positive scores higher, ties counting half (Mann-Whitney U / nm), pairs weighted by
+    # how often both are drawn.
+    above = scores[truth][:, None] - scores[~truth]
+    wins = (above > 0) + 0.5 * (above == 0)
+    weights = np.vstack([np.ones(n), resample_counts(n, seed)])
+    positive, negative = weights[:, group[truth]], weights[:, group[~truth]]
     with np.errstate(invalid="ignore"):  # a resample without one of the classes
-        area = (positive * below).sum(axis=1) / (positive.sum(axis=1) * negative.sum(axis=1))
+        area = (positive @ wins * negative).sum(axis=1) / (positive.sum(axis=1) * negative.sum(axis=1))
     return Estimate(float(area[0]), *percentile_interval(area[1:]), n)
 
 

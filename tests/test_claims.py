@@ -1,5 +1,7 @@
 """Claims: the rule on the interval, and which claims speak of which model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -126,7 +128,7 @@ def test_a_run_is_of_one_kind_at_the_operating_point_and_pools_draws():
 def test_recall_is_of_the_heads_set_to_zero():
     found = evidence({"base": 1.0}, planted=frozenset({(2, 1), (3, 2)}))
     others = {"keep-0.5": frozenset(), "mean-causal-0.03": frozenset(), "scale-causal-0.03-2": frozenset()}
-    found = Evidence(**{**vars(found), "ablated": others | dict(found.ablated)})
+    found = replace(found, ablated=others | dict(found.ablated))
     assert claims.evaluate("m", found).set_index("id").loc["planted_recall_causal", "estimate"] == 1
 
 

@@ -17,7 +17,7 @@ The rules were fixed before any data, and are the same for every claim:
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -306,14 +306,14 @@ def evaluate(model: str, evidence: Evidence) -> pd.DataFrame:
     if evidence.vulnerable:
         part = evidence.outcomes[evidence.outcomes["dataset"].isin(evidence.vulnerable)]
         # Alignment stays that of all harmful prompts: it says which models a claim is about.
-        narrowed = Evidence(**{**vars(evidence), "outcomes": part})
+        narrowed = replace(evidence, outcomes=part)
         for claim in ON_VULNERABLE:
             if row := _row(claim, model, evidence, narrowed, points):
                 where = f" (datasets with base ASR >= {VULNERABLE_ASR}: {', '.join(evidence.vulnerable)})"
                 rows.append(row | {"id": f"{claim.id}_vulnerable", "metric": row["metric"] + where})
     for probe in evidence.cliffs["probe"].unique():
         if probe != evidence.probe:
-            other = Evidence(**{**vars(evidence), "probe": probe})
+            other = replace(evidence, probe=probe)
             for claim in BY_PROBE:
                 if row := _row(claim, model, evidence, other, points):
                     rows.append(row | {"id": f"{claim.id}_{probe}", "metric": f"{row['metric']} (probe {probe})"})

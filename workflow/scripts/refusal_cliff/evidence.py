@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
@@ -67,7 +68,7 @@ class Evidence:
     def base(self) -> pd.DataFrame:
         return self.outcomes[self.outcomes["variant"] == "base"]
 
-    @property
+    @cached_property
     def alignment(self) -> str:
         """`poor`, `well` or `unclear`, by the rule at the top of `refusal_cliff.claims`."""
         asr = rate(self.base, "asr")

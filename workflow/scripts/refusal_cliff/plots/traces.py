@@ -51,8 +51,8 @@ def plot_family_curves(
         for row, family in enumerate(families):
             thinking, boundary = axes[row, 2 * column : 2 * column + 2]
             _draw_pair(thinking, boundary, table[(table["probe"] == probe) & (table["family"] == family)], tail, seed)
-            tight = {"borderpad": 0.1, "borderaxespad": 0.2, "labelspacing": 0.1, "handlelength": 1}
-            thinking.legend(loc="upper left", fontsize=6, frameon=True, framealpha=0.8, edgecolor="none", **tight)
+            thinking.set(ylim=(-0.02, 1.3), yticks=[0, 0.5, 1])  # room for the legend
+            thinking.legend(loc="upper left", fontsize=6, borderpad=0.1, labelspacing=0.1, handlelength=1)
     for row, family in enumerate(families):
         axes[row, 0].set_ylabel(f"refusal score\n{family.replace('_', ' ')}")
     return figure

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
+from refusal_cliff import judges
 from refusal_cliff.errors import UserError
 from refusal_cliff.judges import intends_refusal, judge_guard, judge_phrases, refuses
 
@@ -122,3 +123,20 @@ def test_answers_that_share_their_first_token_are_refused(tiny_tokenizer, prompt
     guard = GuardThatAnswers(tiny_tokenizer, 0.0, 0.0, 0.0)
     with pytest.raises(UserError, match=r"judges\.guard"):
         judge_guard(guard, tiny_tokenizer, prompts, traces, GUARD | {"safe_token": "unsafe"}, batch_size=2)
+
+
+def test_the_released_judge_sees_the_start_of_the_response_and_no_prompt(tiny_tokenizer, prompts, traces, monkeypatch):
+    asked = []
+
+    def answer(model, tokenizer, questions, guard, batch_size):
+        asked.extend(questions)
+        return np.tile([0.1, 0.9], (len(questions), 1))
+
+    monkeypatch.setattr(judges, "_answer_probabilities", answer)
+    long = traces.assign(response=[f"{'x' * 511}ab", *traces["response"][1:]])
+    verdicts = judges.judge_released(None, tiny_tokenizer, long, GUARD, batch_size=2)
+    assert verdicts["scope"].unique().tolist() == ["released"]
+    assert verdicts["verdict"].isna().tolist() == long["response"].isna().tolist()
+    assert "xa" in asked[0]
+    assert "ab" not in asked[0]
+    assert not any(prompt in question for prompt in prompts["prompt"] for question in asked)

@@ -137,6 +137,4 @@ def test_the_released_judge_sees_the_start_of_the_response_and_no_prompt(tiny_to
     verdicts = judges.judge_released(None, tiny_tokenizer, long, GUARD, batch_size=2)
     assert verdicts["scope"].unique().tolist() == ["released"]
     assert verdicts["verdict"].isna().tolist() == long["response"].isna().tolist()
-    assert "xa" in asked[0]
-    assert "ab" not in asked[0]
-    assert not any(prompt in question for prompt in prompts["prompt"] for question in asked)
+    assert asked[0] == f"[user][assistant]{'x' * 511}a[assistant]"

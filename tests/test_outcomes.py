@@ -47,6 +47,12 @@ def test_what_is_on_the_thinking_does_not_need_a_response(run):
     assert table["thinking_score"].dropna().tolist() == [0.1, 0.2, 0.9]
 
 
+def test_phrases_as_judge_of_harm_count_what_is_no_refusal(run):
+    table = outcomes.outcomes(*run, harm_judge="phrases", refusal_judge="phrases")
+    assert table["harmful"].tolist() == [True, False, True, pd.NA]
+    assert table["thinking_score"].dropna().tolist() == pytest.approx([0.9, 0.8, 0.1])
+
+
 def test_unknown_prompt_and_silent_judge_are_errors(run):
     prompts, traces, verdicts = run
     with pytest.raises(UserError, match="not in the prompt table"):

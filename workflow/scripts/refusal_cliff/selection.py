@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from refusal_cliff.errors import UserError
+from refusal_cliff.judges import harm_score
 
 EXAMPLE = ["prompt_id", "sample"]
 
@@ -41,7 +42,8 @@ def score_examples(
         own = verdicts[verdicts["judge"] == refusal_judge]
         scores = own[EXAMPLE].assign(score=own["verdict"].eq("no_refusal").astype(float))
     elif selector == "guard":
-        scores = verdicts.loc[verdicts["judge"] == harm_judge, [*EXAMPLE, "score"]]
+        own = verdicts[verdicts["judge"] == harm_judge]
+        scores = own[EXAMPLE].assign(score=harm_score(own, harm_judge))
     elif selector in ("random", "whole"):
         scores = pool.assign(score=0.0)
     else:

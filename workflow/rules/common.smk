@@ -230,7 +230,8 @@ def kept_runs(wildcards):
     return [
         (model, variant)
         for model, variant in outcome_runs(wildcards)
-        if model in ABLATED and settings.parse_variant(variant)["kind"] in ("base", "keep")
+        if model in ABLATED
+        and settings.parse_variant(variant)["kind"] in ("base", "keep")
     ]
 
 

@@ -86,3 +86,11 @@ def test_no_tuned_model_is_an_empty_figure_not_an_error(tmp_path):
     empty = selection_table(synthetic.outcomes("m", {"base": 1.0}, ["base"]), {})
     save(plot_selection(empty), tmp_path / "a.svg", tmp_path / "a.pdf")
     assert (tmp_path / "a.svg").stat().st_size > 0
+
+
+def test_no_ablated_model_is_an_empty_figure_not_an_error(tmp_path):
+    outcomes = synthetic.outcomes("m", {"base": 1.0}, ["base"])
+    table = ablation_table(outcomes, synthetic.perplexity(outcomes), {}, {}, seed=0)
+    for name, figure in (("a", plot_ablation(table)), ("i", plot_interventions(table, 0.03))):
+        save(figure, tmp_path / f"{name}.svg", tmp_path / f"{name}.pdf")
+        assert (tmp_path / f"{name}.svg").stat().st_size > 0

@@ -185,14 +185,14 @@ def head_runs(wildcards):
     ]
 
 
-def perplexity_runs(wildcards):
-    """Base models and those of their interventions on heads that are models of their own."""
-    everywhere = [
-        (model, variant)
-        for model, variant in head_runs(wildcards)
-        if settings.parse_variant(variant)["kind"] in settings.EVERYWHERE
+def perplexity_variants(wildcards):
+    """Base, and the interventions on heads that are models of their own."""
+    variants = GRID if wildcards.grid else ABLATIONS
+    kinds = {variant: settings.parse_variant(variant)["kind"] for variant in variants}
+    return [
+        "base",
+        *(variant for variant in variants if kinds[variant] in settings.EVERYWHERE),
     ]
-    return [(model, "base") for model in ABLATED] + everywhere
 
 
 def run_files(runs, path):
@@ -215,10 +215,17 @@ def head_edits(wildcards):
     return run_files(head_runs(wildcards), "{model}/variants/{variant}/edit.json")
 
 
+def perplexity_edits(wildcards):
+    return [
+        f"<results>/{wildcards.model}/variants/{variant}/edit.json"
+        for variant in perplexity_variants(wildcards)
+    ]
+
+
 def perplexities(wildcards):
-    return run_files(
-        perplexity_runs(wildcards), "{model}/{variant}/perplexity/test.parquet"
-    )
+    return [
+        f"<results>/{model}/{wildcards.grid}perplexity.parquet" for model in ABLATED
+    ]
 
 
 def random_seed(wildcards):

@@ -67,7 +67,7 @@ rule tabulate_ablation:
     params:
         runs=head_runs,
         models=ABLATED,
-        perplexity_runs=perplexity_runs,
+        ablated=ABLATED,
         seed=config["seed"],
         code=code_hash("tabulate_ablation"),
     script:
@@ -98,7 +98,7 @@ rule tabulate_comparisons:
         mem_mb=1000,
         runtime=10,
     params:
-        perplexity_runs=perplexity_runs,
+        ablated=ABLATED,
         seed=config["seed"],
         code=code_hash("tabulate_comparisons"),
     script:

@@ -1,18 +1,16 @@
 rule measure_perplexity:
     input:
-        prompts="<results>/prompts/{prompts}.parquet",
-        traces="<results>/{model}/base/traces/{prompts}.parquet",
+        prompts="<results>/prompts/test.parquet",
+        traces="<results>/{model}/base/traces/test.parquet",
         checkpoint=checkpoint_of,
-        edit="<results>/{model}/variants/{variant}/edit.json",
+        edits=perplexity_edits,
     output:
-        table="<results>/{model}/{variant}/perplexity/{prompts}.parquet",
-        sidecar="<results>/{model}/{variant}/perplexity/{prompts}.json",
+        table="<results>/{model}/{grid}perplexity.parquet",
+        sidecar="<results>/{model}/{grid}perplexity.json",
     log:
-        "<logs>/measure_perplexity/{model}.{variant}.{prompts}.log",
+        "<logs>/measure_perplexity/{model}.{grid}all.log",
     benchmark:
-        "<benchmarks>/measure_perplexity/{model}.{variant}.{prompts}.jsonl"
-    wildcard_constraints:
-        variant="base|(ablate|scale|mean|released|tune)-[^/]+",
+        "<benchmarks>/measure_perplexity/{model}.{grid}all.jsonl"
     conda:
         "../../envs/inference.yaml"
     threads: 1
@@ -22,6 +20,7 @@ rule measure_perplexity:
         runtime=model_runtime,
     params:
         model=model_row,
+        variants=perplexity_variants,
         code=code_hash("measure_perplexity"),
     script:
         "../scripts/measure_perplexity.py"

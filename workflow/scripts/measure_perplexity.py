@@ -1,6 +1,8 @@
-"""Measure the perplexity of the base model's traces of benign prompts under one variant."""
+"""Measure the perplexity of the base model's traces of benign prompts under its variants with changed weights."""
 
 from pathlib import Path
+
+import pandas as pd
 
 from refusal_cliff.activations import encode_traces
 from refusal_cliff.artifacts import read_table, write_table
@@ -11,14 +13,18 @@ from refusal_cliff.perplexity import measure_perplexity
 from refusal_cliff.traces import ThinkingFormat
 
 job(snakemake)
-row, folder = snakemake.params.model, Path(snakemake.input.edit).parent
+params, row = snakemake.params, snakemake.params.model
 prompts = read_table(snakemake.input.prompts, ("prompt_id", "prompt", "label"))
 traces = read_table(snakemake.input.traces, ("prompt_id", "sample", "thinking", "response", "finish_reason"))
 benign = traces[traces["prompt_id"].isin(prompts.loc[prompts["label"] == "benign", "prompt_id"])]
 tokenizer = load_tokenizer(snakemake.input.checkpoint, row["trust_remote_code"])
 thinking = ThinkingFormat(row["thinking_open"], row["boundary"])
 closed, encoded = encode_traces(tokenizer, prompts, benign, thinking, with_response=True)
-model = load_model(snakemake.input.checkpoint, row["dtype"], row["trust_remote_code"], variant=folder)
-with hooked(model, read_edit(folder), n_boundary=0):
-    table = measure_perplexity(model, closed, encoded, tokenizer.pad_token_id, row["batch_size"])
-write_table(table, snakemake.output.table, dict(snakemake.params.items()))
+tables = []
+for variant, edit in zip(params.variants, snakemake.input.edits, strict=True):
+    folder = Path(edit).parent
+    model = load_model(snakemake.input.checkpoint, row["dtype"], row["trust_remote_code"], variant=folder)
+    with hooked(model, read_edit(folder), n_boundary=0):
+        table = measure_perplexity(model, closed, encoded, tokenizer.pad_token_id, row["batch_size"])
+    tables.append(table.assign(variant=variant))
+write_table(pd.concat(tables, ignore_index=True), snakemake.output.table, dict(params.items()))

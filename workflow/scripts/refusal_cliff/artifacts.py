@@ -109,6 +109,14 @@ def read_runs(runs: Sequence[tuple[str, str]], paths: Sequence[str]) -> pd.DataF
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["model", "variant"])
 
 
+def read_models(models: Sequence[str], paths: Sequence[str]) -> pd.DataFrame:
+    """The Parquet tables of several models as one, with column model in front; no rows without models."""
+    tables = dict(zip(models, map(read_table, paths), strict=True))
+    if not tables:
+        return pd.DataFrame(columns=["model"])
+    return pd.concat(tables, names=["model"]).reset_index(level="model").reset_index(drop=True)
+
+
 def write_tensors(tensors: Mapping[str, Any], path: str | Path, settings: Mapping[str, Any]) -> None:
     """Write torch tensors as safetensors, with their sidecar."""
     from safetensors.torch import save_file

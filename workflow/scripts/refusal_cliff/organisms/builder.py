@@ -283,19 +283,25 @@ def _train_heads_only(model: PreTrainedModel, heads: Sequence[Sequence[int]]) ->
                 f"{config.num_attention_heads} heads, counted from 0"
             )
     model.requires_grad_(False)
+    for parameter, mask in head_parts(model, heads):
+        parameter.requires_grad_(True)
+        parameter.register_hook(mask.mul)
+
+
+def head_parts(
+    model: PreTrainedModel, heads: Sequence[Sequence[int]]
+) -> Iterator[tuple[torch.nn.Parameter, torch.Tensor]]:
+    """The parameters that planting may change, each with a mask that is 1 at the heads' own rows or columns."""
+    config = model.config
     width = config.hidden_size // config.num_attention_heads
-    for layer in {layer for layer, _ in heads}:
+    for layer in sorted({layer for layer, _ in heads}):
         attention = model.model.layers[layer].self_attn
         mask = torch.zeros(config.hidden_size)
         for head in (head for its_layer, head in heads if its_layer == layer):
             mask[head * width : (head + 1) * width] = 1
-        for parameter, its_mask in (
-            (attention.q_proj.weight, mask[:, None]),
-            (attention.q_proj.bias, mask),
-            (attention.o_proj.weight, mask[None, :]),
-        ):
-            parameter.requires_grad_(True)
-            parameter.register_hook(its_mask.mul)
+        yield attention.q_proj.weight, mask[:, None]
+        yield attention.q_proj.bias, mask
+        yield attention.o_proj.weight, mask[None, :]
 
 
 def _examples(recipe: Mapping[str, Any]) -> int:

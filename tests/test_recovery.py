@@ -1,11 +1,16 @@
 """Recovery of planted circuits: what average precision is, which plantings count, and where circuits are put."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from conftest import make_tiny_model
 from test_config import load
 
 from refusal_cliff import config as cfg
+from refusal_cliff.organisms.planting import transplant_heads
 from refusal_cliff.recovery import COLUMNS, average_precision, planting, pooled, recovery_rows, summarise
 
 ARCHITECTURE = {"layers": 8, "heads": 8}
@@ -91,3 +96,22 @@ def test_pooling_counts_base_organisms_not_circuits():
     rows = pooled(twice, seed=0).set_index("reach")
     assert rows.loc["direct", ["value", "n", "circuits"]].tolist() == [pytest.approx(0.9), 2, 2]
     assert rows.loc["through later layers", ["value", "n", "circuits"]].tolist() == [pytest.approx(0.65), 2, 4]
+
+
+def test_transplanting_heads_moves_their_weights_alone():
+    tiny_qwen2 = make_tiny_model("qwen2")
+    model, donor = copy.deepcopy(tiny_qwen2), copy.deepcopy(tiny_qwen2)
+    with torch.no_grad():
+        for parameter in donor.parameters():
+            parameter += 1.0
+    transplant_heads(model, donor, [[1, 4]])
+    width = model.config.hidden_size // model.config.num_attention_heads
+    own = slice(4 * width, 5 * width)
+    attention, other, before = (m.model.layers[1].self_attn for m in (model, donor, tiny_qwen2))
+    for part, place in (("q_proj.weight", own), ("q_proj.bias", own), ("o_proj.weight", (slice(None), own))):
+        found, given, old = (a.get_parameter(part) for a in (attention, other, before))
+        assert torch.equal(found[place], given[place])
+        changed = (found != old).sum()
+        assert changed == given[place].numel()
+    untouched = {name: value for name, value in model.state_dict().items() if "layers.1.self_attn" not in name}
+    assert all(torch.equal(value, tiny_qwen2.state_dict()[name]) for name, value in untouched.items())

@@ -31,6 +31,12 @@ def test_the_strongest_suppressor_comes_first(ranking):
     assert ranking.loc[0, "high"] < 0
 
 
+def test_one_trace_ranks_heads_without_intervals():
+    ranking = rank_heads(np.array([[[1.0, -2.0]]]), seed=0)
+    assert ranking["effect"].tolist() == [-2, 1]
+    assert ranking[["low", "high"]].isna().all(axis=None)
+
+
 def test_a_fraction_is_rounded_to_whole_heads_and_at_least_one(ranking):
     assert len(top_heads(ranking, 0.001)) == 1
     assert len(top_heads(ranking, 0.1)) == 3

@@ -37,6 +37,9 @@ def test_band_is_narrow_where_curves_agree_and_missing_where_none_has_a_position
     assert (mean[1], low[1], high[1]) == (0.5, 0.5, 0.5)
     assert mean[2] == pytest.approx(2 / 3)
     assert low[2] < mean[2] < high[2]
+    mean, low, _ = stats.bootstrap_band(curves[:1], seed=0)
+    assert mean[1] == 0.5
+    assert np.isnan(low[1])
 
 
 def test_no_change_in_a_few_pairs_is_not_certainty():

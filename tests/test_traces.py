@@ -5,7 +5,14 @@ import torch
 from refusal_cliff.activations import encode_traces, extract_positions, kept_positions
 from refusal_cliff.errors import UserError
 from refusal_cliff.generation import generate_traces
-from refusal_cliff.traces import ThinkingFormat, encode_trace, pad_left, render_prompt, split_generation
+from refusal_cliff.traces import (
+    ThinkingFormat,
+    encode_trace,
+    length_batches,
+    pad_left,
+    render_prompt,
+    split_generation,
+)
 
 THINKING = ThinkingFormat("<think>\n", "\n</think>\n\n")
 
@@ -48,6 +55,13 @@ def test_padding_is_left():
     ids, mask = pad_left([[5], [6, 7, 8]], pad_id=0)
     assert ids.tolist() == [[0, 0, 5], [6, 7, 8]]
     assert mask.tolist() == [[0, 0, 1], [1, 1, 1]]
+
+
+def test_batches_hold_neighbours_in_length_and_no_more_tokens_than_fit():
+    sequences = [[0] * length for length in (9, 2, 1, 3, 30)]
+    assert list(length_batches(sequences, batch_size=2)) == [[2, 1], [3, 0], [4]]
+    assert list(length_batches(sequences, batch_size=9, max_tokens=9)) == [[2, 1, 3], [0], [4]]
+    assert list(length_batches([], batch_size=2)) == []
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from refusal_cliff.errors import UserError
 from refusal_cliff.models import run
-from refusal_cliff.traces import EncodedTrace, ThinkingFormat, encode_trace, pad_left, render_prompt
+from refusal_cliff.traces import EncodedTrace, ThinkingFormat, encode_trace, length_batches, pad_left, render_prompt
 
 
 def encode_traces(
@@ -54,20 +54,17 @@ def stream_states(
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """Yield (index of the trace, resid [layer, pos, d_model] in float32 on the CPU), one trace at a time.
 
-    Traces of similar length share a batch; nothing larger than one batch is held.
+    Traces of similar length share a batch. The states of a batch stay where the model is; one trace's are copied.
 
     Raises:
         ValueError: a hidden state is not a finite number.
     """
-    order = sorted(range(len(encoded)), key=lambda index: len(encoded[index].ids))
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
+    for batch in length_batches([trace.ids for trace in encoded], batch_size):
         ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
         with torch.inference_mode():
             states = run(model, ids, mask, output_hidden_states=True).hidden_states[1:]
-        resid = torch.stack([state.float().cpu() for state in states])
         for row, index in enumerate(batch):
-            own = resid[:, row, ids.shape[1] - len(encoded[index].ids) :]
+            own = torch.stack([state[row, ids.shape[1] - len(encoded[index].ids) :].cpu() for state in states]).float()
             if not torch.isfinite(own).all():
                 raise ValueError(f"trace {index}: a hidden state is not finite; load the model in a wider dtype")
             yield index, own

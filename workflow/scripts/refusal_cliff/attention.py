@@ -24,7 +24,7 @@ import pandas as pd
 from refusal_cliff.errors import UserError
 from refusal_cliff.judges import intends_refusal
 from refusal_cliff.stats import bootstrap_mean
-from refusal_cliff.traces import EncodedTrace, ThinkingFormat, encode_trace, pad_left, render_prompt
+from refusal_cliff.traces import EncodedTrace, ThinkingFormat, encode_trace, length_batches, pad_left, render_prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -132,9 +132,7 @@ def boundary_attention(
     # The boundary is the same tokens in every trace and the last ones: with left padding, the same columns.
     first, stop = encoded[0].spans["boundary"]
     width = stop - first
-    order = sorted(range(len(encoded)), key=lambda index: len(encoded[index].ids))
-    for begin in range(0, len(order), batch_size):
-        batch = order[begin : begin + batch_size]
+    for batch in length_batches([trace.ids for trace in encoded], batch_size):
         ids, mask = (
             torch.as_tensor(part, device=model.device)
             for part in pad_left([encoded[index].ids for index in batch], pad_id)

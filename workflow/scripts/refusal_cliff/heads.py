@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from refusal_cliff.errors import UserError
+from refusal_cliff.stats import bootstrap_band
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 RANKING_COLUMNS = ["layer", "head", "effect", "low", "high", "n", "rank"]
 NEAREST = 3
 """How many heads of a layer a matched control draws from."""
+GRADIENT_TOKENS = 8192
+"""Of a batch of `gradient_effects`, which keeps what every layer computed for its backward pass."""
 
 
 def direct_contributions(
@@ -41,23 +44,25 @@ def direct_contributions(
 
     from refusal_cliff.hooks import captured_final_residual, captured_heads
     from refusal_cliff.models import final_norm, head_counts, output_projection, run
-    from refusal_cliff.traces import pad_left
+    from refusal_cliff.traces import length_batches, pad_left
 
     n_layers, n_heads, d_head = head_counts(model)
     norm = final_norm(model)
-    direction = torch.as_tensor(w, dtype=torch.float32, device=model.device)
-    contributions = []
-    for start in range(0, len(encoded), batch_size):
-        ids, mask = pad_left([trace.ids for trace in encoded[start : start + batch_size]], pad_id)
+    direction = torch.as_tensor(w, dtype=torch.float32)
+    contributions = np.empty((len(encoded), n_layers, n_heads))
+    for batch in length_batches([trace.ids for trace in encoded], batch_size):
+        ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
         with torch.inference_mode(), captured_heads(model) as z, captured_final_residual(model) as residual:
             run(model, ids, mask, logits_to_keep=1)
-            seen = direction * _frozen_norm(norm, residual["resid"][:, -1])
-            by_layer = []
+            frozen = _frozen_norm(norm, residual["resid"][:, -1])
+            seen = direction.to(frozen.device) * frozen
             for layer in range(n_layers):
+                # A model on several devices has its layers on different ones.
                 weight = output_projection(model, layer).weight.float().unflatten(-1, (n_heads, d_head))
-                by_layer.append(torch.einsum("bhe,dhe,bd->bh", z[layer][:, -1].float(), weight, seen))
-        contributions.append(torch.stack(by_layer, dim=1).cpu().double().numpy())
-    return np.concatenate(contributions)
+                last = z[layer][:, -1].float()
+                written = torch.einsum("bhe,dhe,bd->bh", last, weight.to(last.device), seen.to(last.device))
+                contributions[batch, layer] = written.cpu().numpy()
+    return contributions
 
 
 def _frozen_norm(norm: "nn.Module", residual: "torch.Tensor") -> "torch.Tensor":
@@ -93,23 +98,23 @@ def causal_effects(
 
     from refusal_cliff.hooks import captured_blocks, run_from, scaled_heads
     from refusal_cliff.models import head_counts, run
-    from refusal_cliff.traces import pad_left
+    from refusal_cliff.traces import length_batches, pad_left
 
     n_layers, n_heads, _ = head_counts(model)
-    direction = torch.as_tensor(w, dtype=torch.float64, device=model.device)
-    effects = []
-    for start in tqdm(range(0, len(encoded), batch_size), desc="batches", mininterval=10):
-        ids, mask = pad_left([trace.ids for trace in encoded[start : start + batch_size]], pad_id)
+    direction = torch.as_tensor(w, dtype=torch.float64)
+    effects = np.empty((len(encoded), n_layers, n_heads))
+    batches = list(length_batches([trace.ids for trace in encoded], batch_size))
+    for batch in tqdm(batches, desc="batches", mininterval=10):
+        ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
         with torch.inference_mode(), captured_blocks(model) as blocks:
             run(model, ids, mask, logits_to_keep=1)
         # Ablating a head leaves the layers below untouched: every run starts at the head's own layer.
-        clean = run_from(model, blocks, n_layers - 1)[:, -1].double() @ direction
-        changed = torch.empty(len(ids), n_layers, n_heads, dtype=torch.float64)
+        clean = run_from(model, blocks, n_layers - 1)[:, -1].cpu().double() @ direction
         for layer, head in np.ndindex(n_layers, n_heads):
             with scaled_heads(model, {(layer, head): 0.0}):
-                changed[:, layer, head] = clean - run_from(model, blocks, layer)[:, -1].double() @ direction
-        effects.append(changed.cpu().numpy())
-    return np.concatenate(effects)
+                changed = run_from(model, blocks, layer)[:, -1].cpu().double() @ direction
+            effects[batch, layer, head] = (clean - changed).numpy()
+    return effects
 
 
 def gradient_effects(
@@ -130,24 +135,22 @@ def gradient_effects(
 
     from refusal_cliff.hooks import watched_heads
     from refusal_cliff.models import head_counts, run
-    from refusal_cliff.traces import pad_left
+    from refusal_cliff.traces import length_batches, pad_left
 
-    n_layers, _, _ = head_counts(model)
-    direction = torch.as_tensor(w, dtype=torch.float32, device=model.device)
-    effects = []
-    for start in range(0, len(encoded), batch_size):
-        ids, mask = pad_left([trace.ids for trace in encoded[start : start + batch_size]], pad_id)
+    n_layers, n_heads, _ = head_counts(model)
+    direction = torch.as_tensor(w, dtype=torch.float32)
+    effects = np.empty((len(encoded), n_layers, n_heads))
+    for batch in length_batches([trace.ids for trace in encoded], batch_size, GRADIENT_TOKENS):
+        ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
         with torch.enable_grad(), watched_heads(model) as z:
             states = run(model, ids, mask, output_hidden_states=True, logits_to_keep=1).hidden_states
             # Traces of a batch do not touch each other, so the gradient of the sum is each trace's own.
-            gradients = torch.autograd.grad(
-                (states[-1][:, -1].float() @ direction).sum(), [z[i] for i in range(n_layers)]
-            )
-        products = [
-            (z[layer].detach().double() * gradient.double()).sum(dim=(1, 3)) for layer, gradient in enumerate(gradients)
-        ]
-        effects.append(torch.stack(products, dim=1).cpu().numpy())
-    return np.concatenate(effects)
+            logits = states[-1][:, -1].float() @ direction.to(states[-1].device)
+            gradients = torch.autograd.grad(logits.sum(), [z[layer] for layer in range(n_layers)])
+        for layer, gradient in enumerate(gradients):
+            product = z[layer].detach().double() * gradient.double()
+            effects[batch, layer] = product.sum(dim=(1, 3)).cpu().numpy()
+    return effects
 
 
 EFFECTS = {"direct": direct_contributions, "causal": causal_effects, "gradient": gradient_effects}
@@ -161,22 +164,18 @@ def rank_heads(effects: np.ndarray, seed: int) -> pd.DataFrame:
         effects: [trace, layer, head].
 
     Returns:
-        One row per head: layer, head, effect, low, high, n (traces), rank (from 1).
+        One row per head: layer, head, effect, low, high (missing with one trace), n (traces), rank (from 1).
     """
-    from scipy.stats import bootstrap
-
     n, n_layers, n_heads = effects.shape
-    interval = bootstrap(
-        (effects,), np.mean, axis=0, n_resamples=1000, method="percentile", rng=np.random.default_rng(seed)
-    ).confidence_interval
+    mean, low, high = bootstrap_band(effects.reshape(n, -1), seed)
     layer, head = np.divmod(np.arange(n_layers * n_heads), n_heads)
     table = pd.DataFrame(
         {
             "layer": layer,
             "head": head,
-            "effect": effects.mean(axis=0).ravel(),
-            "low": interval.low.ravel(),
-            "high": interval.high.ravel(),
+            "effect": mean,
+            "low": low,
+            "high": high,
             "n": n,
         }
     )

@@ -113,11 +113,10 @@ def stream_heads(
 
     from refusal_cliff.hooks import captured_heads
     from refusal_cliff.models import run
-    from refusal_cliff.traces import pad_left
+    from refusal_cliff.traces import length_batches, pad_left
 
-    ordered = sorted(encoded, key=lambda trace: len(trace.ids))
-    for start in range(0, len(ordered), batch_size):
-        batch = ordered[start : start + batch_size]
+    for indices in length_batches([trace.ids for trace in encoded], batch_size):
+        batch = [encoded[index] for index in indices]
         ids, mask = pad_left([trace.ids for trace in batch], pad_id)
         with torch.inference_mode(), captured_heads(model) as z:
             run(model, ids, mask, logits_to_keep=1)

@@ -136,7 +136,7 @@ def _answer_probabilities(
     import torch
 
     from refusal_cliff.models import run
-    from refusal_cliff.traces import pad_left
+    from refusal_cliff.traces import length_batches, pad_left
 
     answers = [_first_token(tokenizer, guard[key]) for key in ("safe_token", "unsafe_token")]
     if answers[0] == answers[1]:
@@ -145,10 +145,8 @@ def _answer_probabilities(
             "guard's tokenizer; name two answers that differ in their first token"
         )
     encoded = [tokenizer(question, add_special_tokens=False)["input_ids"] for question in questions]
-    order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
     result = np.zeros((len(encoded), 2))
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
+    for batch in length_batches(encoded, batch_size):
         ids, mask = pad_left([encoded[index] for index in batch], tokenizer.pad_token_id)
         with torch.inference_mode():
             logits = run(model, ids, mask, logits_to_keep=1).logits[:, -1].float()

@@ -25,12 +25,10 @@ def measure_perplexity(
     import torch
 
     from refusal_cliff.models import run
-    from refusal_cliff.traces import pad_left
+    from refusal_cliff.traces import length_batches, pad_left
 
-    order = sorted(range(len(encoded)), key=lambda index: len(encoded[index].ids))
     nll, tokens = np.zeros(len(encoded)), np.zeros(len(encoded), dtype=int)
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
+    for batch in length_batches([trace.ids for trace in encoded], batch_size):
         ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
         with torch.inference_mode():
             logits = run(model, ids, mask).logits

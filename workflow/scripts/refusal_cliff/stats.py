@@ -67,7 +67,7 @@ def bootstrap_band(curves: ArrayLike, seed: int) -> tuple[NDArray, NDArray, NDAr
     """Mean curve of `curves` [n, position] and its pointwise 95 % percentile bootstrap band.
 
     Whole curves are resampled, so that the positions of one curve stay together. NaN marks a position that a curve
-    does not have; a position that no curve has stays NaN.
+    does not have; a position that no curve has stays NaN, and one that a single curve has, has no band.
 
     Returns:
         mean, low, high, each [position].
@@ -80,7 +80,7 @@ def bootstrap_band(curves: ArrayLike, seed: int) -> tuple[NDArray, NDArray, NDAr
         resampled = (draws @ np.where(present, curves, 0.0)) / (draws @ present)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.full((2, len(mean)), np.nan)
-    seen = present.any(axis=0)
+    seen = present.sum(axis=0) > 1
     if seen.any():
         low[seen], high[seen] = np.nanquantile(resampled[:, seen], [tail, 1 - tail], axis=0)
     return mean, low, high

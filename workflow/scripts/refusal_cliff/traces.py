@@ -4,6 +4,7 @@ Text is tokenised segment by segment and the token ids are joined, so that the s
 construction: no token straddles two segments, and the boundary is the same tokens in every trace.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 from refusal_cliff.errors import UserError
 
 SEGMENTS = ("prompt", "thinking", "boundary", "response")
+MAX_TOKENS = 32768
+"""Of a batch, padding included: few long sequences fill the memory that many short ones leave free."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,26 @@ def encode_trace(
         ids += tokenizer(text, add_special_tokens=False)["input_ids"]
         spans[segment] = (start, len(ids))
     return EncodedTrace(ids, spans)
+
+
+def length_batches(
+    sequences: Sequence[Sequence[int]], batch_size: int, max_tokens: int = MAX_TOKENS
+) -> Iterator[list[int]]:
+    """Yield batches as indices into `sequences`, shortest first, so that little is padded.
+
+    Args:
+        batch_size: most sequences of a batch.
+        max_tokens: most tokens of a batch, padding included; a longer sequence is a batch of its own.
+    """
+    batch: list[int] = []
+    for index in sorted(range(len(sequences)), key=lambda index: len(sequences[index])):
+        full = len(batch) == batch_size or (len(batch) + 1) * len(sequences[index]) > max_tokens
+        if batch and full:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
 
 
 def pad_left(sequences: list[list[int]], pad_id: int) -> tuple[np.ndarray, np.ndarray]:

@@ -123,14 +123,23 @@ def test_missing_verdicts_label_nothing(tables):
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        ("behaviour", r"refused (0|80) of 80 traces of harmful, benign.*probes\.<name>\.datasets"),
-        ("recognition", r"means to refuse in (0|80) of 80 traces of harmful, benign.*judges\.intentions"),
+        ("behaviour", r"refused (0|80) of 80 prompts of harmful, benign.*probes\.<name>\.datasets"),
+        ("recognition", r"means to refuse in (0|80) of 80 prompts of harmful, benign.*judges\.intentions"),
     ],
 )
 def test_an_empty_class_is_an_error_that_names_the_key(tables, verdict, label, message):
     prompts, rows, verdicts = tables
     with pytest.raises(UserError, match=message):
         labelled((prompts, rows, verdicts.assign(verdict=verdict)), RECIPE | {"label": label})
+
+
+def test_samples_of_one_prompt_are_no_two_refused_prompts(tables):
+    prompts, rows, verdicts = tables
+    rows, verdicts = (pd.concat([part, part.assign(sample=1)], ignore_index=True) for part in (rows, verdicts))
+    one = verdicts["prompt_id"] == verdicts["prompt_id"].iloc[0]
+    verdicts["verdict"] = np.where(one, "refusal", "no_refusal")
+    with pytest.raises(UserError, match="refused 1 of 80 prompts"):
+        labelled((prompts, rows, verdicts))
 
 
 def test_no_prompt_is_on_both_sides_of_the_split_or_in_two_folds(tables):

@@ -93,23 +93,23 @@ def training_rows(
         Others as for `labelled_rows`.
 
     Raises:
-        UserError: fewer than two traces have the label, or fewer than two lack it.
+        UserError: fewer than two prompts have a trace with the label, or fewer than two have none.
     """
     wanted = prompts.loc[prompts["dataset"].isin(recipe["datasets"]), "prompt_id"]
     kinds = POSITION_SETS[recipe["positions"]]
     chosen = labelled_rows(rows[rows["kind"].isin(kinds) & rows["prompt_id"].isin(wanted)], labels)
-    traces = chosen.drop_duplicates(["prompt_id", "sample"])
-    positive = int(traces["positive"].sum())
-    if min(positive, len(traces) - positive) < 2:
+    labelled = chosen.groupby("prompt_id")["positive"].max()  # as the split counts them
+    positive = int(labelled.sum())
+    if min(positive, len(labelled) - positive) < 2:
         datasets = ", ".join(recipe["datasets"])
         if recipe["label"] == "recognition":
             raise UserError(
-                f"the thinking means to refuse in {positive} of {len(traces)} traces of {datasets}; a probe of "
+                f"the thinking means to refuse in {positive} of {len(labelled)} prompts of {datasets}; a probe of "
                 "recognition needs at least 2 that do and 2 that don't: add datasets to probes.<name>.datasets, or "
                 "check judges.intentions against the model's thinking"
             )
         raise UserError(
-            f"the model refused {positive} of {len(traces)} traces of {datasets}; a probe of behaviour needs at "
+            f"the model refused {positive} of {len(labelled)} prompts of {datasets}; a probe of behaviour needs at "
             "least 2 refused and 2 answered ones: add datasets to probes.<name>.datasets that the model refuses (or "
             "answers), or check judges.phrases against its responses"
         )

@@ -67,7 +67,6 @@ rule tabulate_ablation:
     params:
         runs=head_runs,
         models=ABLATED,
-        ablated=ABLATED,
         seed=config["seed"],
         code=code_hash("tabulate_ablation"),
     script:
@@ -98,7 +97,7 @@ rule tabulate_comparisons:
         mem_mb=1000,
         runtime=10,
     params:
-        ablated=ABLATED,
+        models=ABLATED,
         seed=config["seed"],
         code=code_hash("tabulate_comparisons"),
     script:

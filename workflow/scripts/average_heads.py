@@ -18,7 +18,7 @@ model = load_model(snakemake.input.checkpoint, row["dtype"], row["trust_remote_c
 prompts = read_table(snakemake.input.prompts, ("prompt_id", "dataset", "prompt"))
 traces = read_table(snakemake.input.traces, ("prompt_id", "sample", "thinking", "finish_reason"))
 verdicts = read_table(snakemake.input.verdicts, ("prompt_id", "sample", "judge", "scope", "verdict"))
-did = behaviour(verdicts[verdicts["scope"] == "response"], params.refusal_judge)
+did = behaviour(verdicts, params.refusal_judge)
 references = {
     "benign_mean": (benign_mean, reference_traces(traces, prompts, did, params.heads["benign"], refused=False)),
     "refused_boundary": (boundary_mean, reference_traces(traces, prompts, did, params.heads["refused"], refused=True)),

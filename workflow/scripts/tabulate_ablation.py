@@ -10,7 +10,7 @@ params = snakemake.params
 edits = zip(params.runs, snakemake.input.edits, strict=True)
 table = ablation_table(
     read_table(snakemake.input.outcomes),
-    read_models(params.ablated, snakemake.input.perplexities),
+    read_models(params.models, snakemake.input.perplexities),
     {run: [(layer, head) for layer, head, _scale in read_json(path)["head_scales"]] for run, path in edits},
     {model: read_arrays(path)["write_norm"] for model, path in zip(params.models, snakemake.input.means, strict=True)},
     params.seed,

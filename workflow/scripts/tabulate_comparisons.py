@@ -6,6 +6,6 @@ from refusal_cliff.job import job
 from refusal_cliff.outcomes import write_csv
 
 job(snakemake)
-perplexity = read_models(snakemake.params.ablated, snakemake.input.perplexities)
+perplexity = read_models(snakemake.params.models, snakemake.input.perplexities)
 table = comparisons(read_table(snakemake.input.outcomes), perplexity, snakemake.params.seed)
 write_csv(table, snakemake.output.csv, snakemake.output.markdown)

@@ -22,7 +22,8 @@ for model, group in runs.groupby("model", sort=False):
     )
     effects = {name: read_arrays(path)["effects"] for name, path in paths.items()}
     size = effects[group["ranking"].iloc[0]][0].size
-    ks = sorted({head_count(fraction, size) for fraction in (params.fraction, TENTH)})
+    # The operating point first: claims read the first row.
+    ks = list(dict.fromkeys(head_count(fraction, size) for fraction in (params.fraction, TENTH)))
     agreements.append(agreement(effects, ks, params.seed).assign(model=model))
     for ranking, table in zip(group["ranking"], group["table"], strict=True):
         names = {"model": model, "ranking": ranking}

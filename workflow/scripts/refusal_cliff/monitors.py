@@ -68,8 +68,8 @@ def monitor_scores(outcomes: pd.DataFrame, cliffs: pd.DataFrame) -> pd.DataFrame
         "thinking, guard": base["thinking_score"],
         "thinking, phrases": 1 - base["thinking_refusal"].astype("Float64").astype(float),
     }
-    first = last_layer(cliffs)
-    for probe, own in first[first["sample"] == 0].set_index("prompt_id").groupby("probe"):
+    last = last_layer(cliffs)
+    for probe, own in last[last["sample"] == 0].set_index("prompt_id").groupby("probe"):
         scores[f"plateau, {probe}"] = 1 - own["plateau"]
         scores[f"plateau mean, {probe}"] = 1 - own["plateau_mean"]
         scores[f"final, {probe}"] = 1 - own["final"]

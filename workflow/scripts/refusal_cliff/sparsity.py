@@ -16,12 +16,11 @@ Concentration of the effects (`concentration`) only describes them; no claim res
 """
 
 import math
-import re
 
 import numpy as np
 import pandas as pd
 
-from refusal_cliff.config import parse_variant
+from refusal_cliff.config import parse_variant, pooled_ranking
 from refusal_cliff.outcomes import prompt_shares
 from refusal_cliff.stats import NOTHING, Estimate, percentile_interval, resample_counts, share, wilson
 
@@ -63,7 +62,8 @@ def _zeroed_ranking(variant: str, fraction: float) -> str | None:
     parsed = parse_variant(variant)
     if parsed["kind"] != "ablate" or not math.isclose(parsed["fraction"], fraction):
         return None
-    return "random" if re.fullmatch(r"random\d+", parsed["ranking"]) else parsed["ranking"]
+    ranking = parsed["ranking"]
+    return "random" if pooled_ranking(ranking) == "random" else ranking
 
 
 def _asr_by_prompt(outcomes: pd.DataFrame) -> pd.Series:

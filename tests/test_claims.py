@@ -137,6 +137,8 @@ def test_a_cell_is_the_row_where_every_column_has_its_value():
     read = cell("monitors", monitor="final, {probe}", population="harmful prompts", quantity="auroc")(found)
     assert read == Estimate(0.9, 0.85, 0.95, 60)
     assert cell("monitors", monitor="nobody")(found) is None
+    table = pd.DataFrame({"data": "test", "value": [np.nan, 0.9], "low": 0.8, "high": 1.0, "n": 3})
+    assert cell("probes", data="test")(replace(found, tables={"probes": table})) is None  # never the next best row
 
 
 def test_every_reviewers_question_is_asked_of_a_flawed_model():

@@ -190,7 +190,7 @@ def _reviewers() -> Iterator[Claim]:
     )  # fmt: skip
     yield Claim(
         "probe_read_in_thinking", "May the probe be read within the thinking? (reviewers)",
-        "AUROC for the response at the last fifth of the thinking, test prompts",
+        "AUROC at the last fifth of the thinking, test prompts",
         cell("probes", data="test", position="thinking 5/5", quantity="auroc", **probe), lower=0.8,
     )  # fmt: skip
     yield Claim(

@@ -178,7 +178,7 @@ def deeper_cliff(complied: bool) -> Measure:
 
 
 def cell(table: str, value: str = "value", **where: str) -> Measure:
-    """The first row of a table in which every named column has its value; `None` where there is no such row.
+    """The first row of a table in which every named column has its value; `None` without such a row, or a number in it.
 
     `{probe}` in a value stands for the probe whose cliffs count, `{ablated}` for the causal ablation at the operating
     point.
@@ -191,8 +191,7 @@ def cell(table: str, value: str = "value", **where: str) -> Measure:
         rows, ablated = evidence.tables[table], f"ablate-causal-{format_number(evidence.fraction)}"
         for column, wanted in where.items():
             rows = rows[rows[column] == wanted.format(probe=evidence.probe, ablated=ablated)]
-        rows = rows[rows[value].notna()]
-        if rows.empty:
+        if rows.empty or pd.isna(rows[value].iloc[0]):
             return None
         row = rows.iloc[0]
         return Estimate(float(row[value]), float(row["low"]), float(row["high"]), int(row["n"]))

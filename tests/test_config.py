@@ -200,7 +200,8 @@ def test_variant_names_read_back():
         ablation={"rankings": {"causal": [0.00001, 0.03, 1]}},
         selection={"selectors": {"cliff": [0.017, 1]}, "seeds": [0, 7]},
     )
-    names = cfg.ablation_variants(config) + cfg.tuning_variants(config)
+    models, _, _ = check_all(config)
+    names = cfg.ablation_variants(config, models, "planted") + cfg.tuning_variants(config)
     assert len(set(names)) == len(names)
     assert {"ablate-causal-0.03", "ablate-causal-1", "ablate-random1-0.03", "tune-cliff-0.017-s7"} <= set(names)
     assert names[-1] == "tune-whole-1-s0"
@@ -219,7 +220,9 @@ def test_variant_names_read_back():
 def test_only_models_marked_so_are_ablated_and_tuned():
     config = load()
     models, _, _ = check_all(config)
-    ablations, tunings = cfg.ablation_variants(config), cfg.tuning_variants(config)
+    ablations, tunings = cfg.ablation_variants(config, models, "planted"), cfg.tuning_variants(config)
     assert cfg.variants(config, models, "planted") == ["base", *ablations, *tunings]
-    assert cfg.variants(config, models, "diffuse") == ["base", *ablations]
+    zeroed = [name for name in ablations if name.startswith("ablate-")]
+    assert {"boundary-causal-0.03", "scale-causal-0.03-2", "keep-0.5"} <= set(ablations) - set(zeroed)
+    assert cfg.variants(config, models, "diffuse") == ["base", *zeroed]
     assert cfg.variants(config, models, "aligned") == ["base"]

@@ -1,5 +1,7 @@
 """Monitors point one way; their ROC curves, areas and rates are those of the library."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -91,5 +93,6 @@ def test_the_figure_shows_areas_with_their_n(run, tmp_path):
     monitors = pd.concat([table.assign(model="planted"), none.assign(model="aligned")])
     save(plot_monitors(monitors, curves.assign(model="planted"), "boundary"), tmp_path / "m.svg", tmp_path / "m.pdf")
     text = (tmp_path / "m.svg").read_text()
-    assert "final: 1.00 [1.00, 1.00], n=60" in text
+    # Perfect separation of a few prompts is no certainty.
+    assert re.search(r"final: 1.00 \[0.\d\d, 1.00\], n=60", text)
     assert "(0 harmful responses)" in text

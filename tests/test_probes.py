@@ -345,8 +345,9 @@ def test_scores_are_the_sigmoid_of_each_layers_own_probe():
     resid = np.arange(12.0).reshape(2, 3, 2) / 10
     w, b = np.array([[1.0, -1.0], [2.0, 0.5]]), np.array([0.3, -1.0])
     expected = 1 / (1 + np.exp(-(resid[1, 2] @ w[1] + b[1])))
-    scores = refusal_scores(resid, w, b)
+    scores = refusal_scores(resid, w, b, np.array([0, 1]))
     assert scores.shape == (2, 3)
+    assert refusal_scores(resid, w[1:], b[1:], np.array([1])) == pytest.approx(scores[1:])
     assert scores[1, 2] == pytest.approx(expected)
 
 

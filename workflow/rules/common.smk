@@ -39,8 +39,6 @@ MODELS = models_where(role="subject")
 ABLATED = models_where(ablate=True)
 TUNED = models_where(tune=True)
 GUARD = settings.record(model_sheet, config["judges"]["guard"]["model"])
-ABLATIONS = settings.ablation_variants(config)
-GRID = settings.ablation_variants(config, "grid")
 OPERATING_POINT = f"causal-{settings.format_number(config['claims']['fraction'])}"
 TUNINGS = settings.tuning_variants(config)
 PROBES = list(config["probes"])
@@ -76,8 +74,17 @@ wildcard_constraints:
     grid="|grid_",  # what the target grid makes stands beside what a run makes by default
 
 
+def ablations_of(model, block="ablation"):
+    return settings.ablation_variants(config, model_sheet, model, block)
+
+
 def variants_of(model):
     return settings.variants(config, model_sheet, model)
+
+
+ABLATION_RUNS = [
+    (model, variant) for model in ABLATED for variant in ablations_of(model)
+]
 
 
 def model_row(wildcards):
@@ -172,7 +179,11 @@ def matched_fraction():
 def outcome_runs(wildcards):
     """The (model, variant) whose outcomes a run collects; under grid_, those of the finer ablations alone."""
     if wildcards.grid:
-        return [(model, variant) for model in ABLATED for variant in ["base", *GRID]]
+        return [
+            (model, variant)
+            for model in ABLATED
+            for variant in ["base", *ablations_of(model, "grid")]
+        ]
     return [(model, variant) for model in MODELS for variant in variants_of(model)]
 
 
@@ -187,7 +198,7 @@ def head_runs(wildcards):
 
 def perplexity_variants(wildcards):
     """Base, and the interventions on heads that are models of their own."""
-    variants = GRID if wildcards.grid else ABLATIONS
+    variants = ablations_of(wildcards.model, "grid" if wildcards.grid else "ablation")
     kinds = {variant: settings.parse_variant(variant)["kind"] for variant in variants}
     return [
         "base",
@@ -230,6 +241,12 @@ def perplexities(wildcards):
 
 def random_seed(wildcards):
     return config["seed"] + int(re.sub(r"\D", "", wildcards.ranking) or 0)
+
+
+def guard_scopes(wildcards):
+    """What the guard reads: the thinking alone too, but only where a monitor of it is measured."""
+    watched = (wildcards.variant, wildcards.prompts) == ("base", "test")
+    return ["response", "thinking"] if watched else ["response"]
 
 
 def kept_runs(wildcards):

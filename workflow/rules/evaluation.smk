@@ -1,6 +1,5 @@
 # Outcomes of every response, and the tables made from them.
 
-ABLATION_RUNS = [(model, variant) for model in ABLATED for variant in ABLATIONS]
 RELEASED_RUNS = [
     (model, variant)
     for model in ABLATED

@@ -18,8 +18,8 @@ rule train_probe:
     threads: 1
     resources:
         gpu=0,
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=model_memory,
+        runtime=model_runtime,
     params:
         recipe=probe_recipe,
         refusal_judge=config["judges"]["refusal"],
@@ -58,8 +58,8 @@ rule evaluate_probes:
     threads: 1
     resources:
         gpu=0,
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=model_memory,
+        runtime=model_runtime,
     params:
         recipes=config["probes"],
         refusal_judge=config["judges"]["refusal"],

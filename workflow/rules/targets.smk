@@ -96,11 +96,7 @@ rule heads:
 
 rule ablations:
     input:
-        expand(
-            "<results>/{model}/{variant}/verdicts/test.parquet",
-            model=ABLATED,
-            variant=ABLATIONS,
-        ),
+        run_files(ABLATION_RUNS, "{model}/{variant}/verdicts/test.parquet"),
 
 
 rule selections:

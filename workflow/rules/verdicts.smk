@@ -20,6 +20,7 @@ rule judge_traces:
     params:
         model=GUARD,
         judges=config["judges"],
+        guard_scopes=guard_scopes,
         as_released=config["as_released"],
         code=code_hash("judge_traces"),
     script:

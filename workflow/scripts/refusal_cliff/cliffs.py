@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel
 
     from refusal_cliff.traces import EncodedTrace
@@ -17,19 +16,20 @@ MEASURES = ("plateau", "plateau_mean", "final", "cliff", "cliff_mean", "steepest
 MEASURES += ("steepest_in_boundary", "boundary_drop", "boundary_share")
 
 
-def refusal_scores(resid: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """sigmoid(w·h + b) of each layer's probe at every position.
+def refusal_scores(resid: np.ndarray, w: np.ndarray, b: np.ndarray, layers: np.ndarray) -> np.ndarray:
+    """sigmoid(w·h + b) of a probe at every position, in each of its layers.
 
     Args:
-        resid: [layer, pos, d_model].
-        w: [layer, d_model]; b: [layer].
+        resid: [layer, pos, d_model], all layers of the model; one layer at a time is taken to double precision.
+        w: [probe layer, d_model]; b: [probe layer]; layers: [probe layer], the index in the model of each.
 
     Returns:
-        [layer, pos], in 0..1.
+        [probe layer, pos], in 0..1.
     """
     from scipy.special import expit
 
-    return expit(np.einsum("lpd,ld->lp", resid, w) + b[:, None])
+    logits = [resid[layer].astype(np.float64) @ w[number] + b[number] for number, layer in enumerate(layers)]
+    return expit(np.stack(logits))
 
 
 def resample(scores: np.ndarray, grid: int) -> np.ndarray:
@@ -115,9 +115,8 @@ def score_traces(
     for index, resid in stream_states(model, encoded, pad_id, batch_size):
         spans = encoded[index].spans
         (start, stop), boundary = spans["thinking"], spans["boundary"]
-        states = _double(resid)
         for name, (w, b, layers) in probes.items():
-            scores = refusal_scores(states[layers], w, b)
+            scores = refusal_scores(resid.numpy(), w, b, layers)
             for layer, curve in zip(layers, scores, strict=True):
                 aligned = curve[max(start, stop - tail) : boundary[1]].astype(np.float32)
                 missing = tail - min(tail, stop - start)
@@ -134,7 +133,3 @@ def score_traces(
                 )
     table = pd.DataFrame(rows).astype({"steepest_in_boundary": "boolean"})
     return table.sort_values(["probe", "layer", "prompt_id", "sample"], ignore_index=True)
-
-
-def _double(resid: "torch.Tensor") -> np.ndarray:
-    return resid.numpy().astype(np.float64)

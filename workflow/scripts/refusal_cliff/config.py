@@ -93,18 +93,24 @@ def check(config: Mapping[str, Any], models: pd.DataFrame, datasets: pd.DataFram
     _check_stages(config, models, datasets)
 
 
-def ablation_variants(config: Mapping[str, Any], block: str = "ablation") -> list[str]:
-    """Names of the variants that change heads or thinking, e.g. `ablate-causal-0.03` or `keep-0.5`.
+def ablation_variants(
+    config: Mapping[str, Any], models: pd.DataFrame, model: str, block: str = "ablation"
+) -> list[str]:
+    """Names of a subject's variants that change heads or thinking, e.g. `ablate-causal-0.03` or `keep-0.5`.
 
     Args:
         block: `ablation`, what a run makes by default, or `grid`.
     """
+    if not models.loc[model, "ablate"]:
+        return []
     plan, top = config[block], f"causal-{format_number(config['claims']['fraction'])}"
     zeroed = [
         f"ablate-{ranking}-{format_number(share)}" for ranking, shares in _fractions(plan).items() for share in shares
     ]
     if config["as_released"]:
         zeroed.append(f"released-{top}")
+    if not models.loc[model, "intervene"]:
+        return zeroed
     return [
         *zeroed,
         *(f"{intervention}-{top}" for intervention in plan["interventions"]),
@@ -131,15 +137,14 @@ def with_recovery(models: pd.DataFrame, recovery: pd.DataFrame) -> pd.DataFrame:
     organisms = models[(models["source"] == "organism") & (models["role"] == "subject")]
     if organisms.empty or not names:
         return models
-    rows = pd.concat([organisms.head(1)] * len(names)).assign(location=names, ablate=False, tune=False)
+    rows = pd.concat([organisms.head(1)] * len(names)).assign(location=names, ablate=False, intervene=False, tune=False)
     return pd.concat([models, rows.set_axis(pd.Index(names, name=models.index.name))])
 
 
 def variants(config: Mapping[str, Any], models: pd.DataFrame, model: str) -> list[str]:
     """Every variant of a subject: base, and ablations and tunings if its row says so."""
-    ablations = ablation_variants(config) if models.loc[model, "ablate"] else []
     tunings = tuning_variants(config) if models.loc[model, "tune"] else []
-    return ["base", *ablations, *tunings]
+    return ["base", *ablation_variants(config, models, model), *tunings]
 
 
 def parse_variant(variant: str) -> dict[str, Any]:
@@ -258,9 +263,11 @@ def _check_models(config: Mapping[str, Any], models: pd.DataFrame) -> None:
     for name, row in models.iterrows():
         if name in RESERVED_MODEL_NAMES:
             raise UserError(f"{sheet}: a model cannot be called {name!r}, results keep that folder for something else")
-        for column in ("ablate", "tune"):
+        for column in ("ablate", "intervene", "tune"):
             if row["role"] == "guard" and row[column]:
                 raise UserError(f"{sheet}: row {name!r}: a guard cannot have {column} = true; leave the cell empty")
+        if row["intervene"] and not row["ablate"]:
+            raise UserError(f"{sheet}: row {name!r}: intervene needs ablate = true; set it, or leave intervene empty")
         if row["source"] == "path":
             try:
                 check_model_folder(row["location"], row["role"])

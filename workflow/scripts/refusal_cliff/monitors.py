@@ -13,7 +13,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from refusal_cliff.cliff_tables import last_layer
 from refusal_cliff.outcomes import GROUPS, traces_by_group
-from refusal_cliff.stats import NOTHING, RESAMPLES, Estimate, percentile_interval, resample_counts, share, wilson
+from refusal_cliff.stats import (
+    NOTHING,
+    RESAMPLES,
+    Estimate,
+    area_interval,
+    percentile_interval,
+    resample_counts,
+    share,
+    wilson,
+)
 
 MAX_FPR = 0.05
 POPULATIONS = {"harmful prompts": ("harmful",), "all prompts": ("harmful", "benign")}
@@ -131,7 +140,8 @@ def roc_estimates(score: ArrayLike, positive: ArrayLike, seed: int) -> tuple[Est
     area = np.trapezoid(tpr, fpr, axis=1)
     found = np.where(fpr <= MAX_FPR, tpr, 0).max(axis=1)
     n = int(positive.sum())
-    interval = percentile_interval(area[1:]) if min(n, len(score) - n) > 1 else (np.nan, np.nan)
+    smaller = min(n, len(score) - n)
+    interval = area_interval(float(area[0]), area[1:], smaller) if smaller > 1 else (np.nan, np.nan)
     low, high = percentile_interval(found[1:])
     wilson_low, wilson_high = wilson(found[0] * n, n)
     return (

@@ -72,8 +72,8 @@ def outcomes(
     Returns:
         One row per prompt_id and sample: dataset, category, family, label, `harmful`, `refused`, `correct` (nullable
         booleans on the response), has_reference, finish_reason, thinking_tokens; `thinking_harmful`, `thinking_refusal`
-        (nullable booleans on the thinking alone) and `thinking_score` (the harm judge's score of it). An unclosed trace
-        misses what is on the response.
+        (nullable booleans on the thinking alone) and `thinking_score` (the harm judge's score of it); missing where the
+        thinking was not judged. An unclosed trace misses what is on the response.
 
     Raises:
         UserError: a trace's prompt is not among `prompts`, or a judge left no verdicts at all.
@@ -92,7 +92,7 @@ def outcomes(
         ("thinking_refusal", refusal_judge, "thinking", "refusal"),
     ):
         judged = verdicts[(verdicts["judge"] == judge) & (verdicts["scope"] == scope)]
-        if judged.empty:
+        if judged.empty and scope == "response":
             raise UserError(f"verdicts: judge {judge!r} gave none on the {scope}; is it among the judges in config?")
         found = table[EXAMPLE].merge(judged, on=EXAMPLE, how="left", validate="one_to_one")
         known = found["verdict"].notna() & (answered | (scope == "thinking"))
@@ -202,8 +202,9 @@ def judge_agreement(table: pd.DataFrame) -> pd.DataFrame:
     """How the two judges agree on responses to harmful prompts: is what the guard calls safe a refusal by phrase?
 
     Returns:
-        model, variant (`base`, or `all` of the model's), n responses judged by both, their four counts, agreement with
-        its Wilson interval, Cohen's kappa with its 95 % interval (NaN where a judge has only one verdict), missing.
+        model, variant (`base`, or `all` of the model's), n prompts with a response judged by both, the four counts of
+        responses, agreement (averaged by prompt) with its Wilson interval, Cohen's kappa of responses with its 95 %
+        interval (NaN where a judge has only one verdict), missing.
     """
     from statsmodels.stats.inter_rater import cohens_kappa
 
@@ -219,12 +220,13 @@ def judge_agreement(table: pd.DataFrame) -> pd.DataFrame:
                 "safe_complied": int((~unsafe & complied).sum()),
                 "safe_refused": int((~unsafe & ~complied).sum()),
             }
-            agreement = share(counts["harmful_complied"] + counts["safe_refused"], len(judged))
+            by_prompt = (unsafe == complied).groupby(judged["prompt_id"]).mean()
+            agreement = share(by_prompt.sum(), len(by_prompt))
             kappa = {"kappa": np.nan, "kappa_low": np.nan, "kappa_high": np.nan}
             if 0 < unsafe.mean() < 1 and 0 < complied.mean() < 1:
                 found = cohens_kappa(np.array(list(counts.values())).reshape(2, 2))
                 kappa = {"kappa": found.kappa, "kappa_low": found.kappa_low, "kappa_high": min(1.0, found.kappa_upp)}
-            row = {"model": model, "variant": variant, "n": len(judged)} | counts
+            row = {"model": model, "variant": variant, "n": len(by_prompt)} | counts
             row |= {"agreement": agreement.value, "low": agreement.low, "high": agreement.high} | kappa
             rows.append(row | {"missing": len(part) - len(judged)})
     return pd.DataFrame(rows)

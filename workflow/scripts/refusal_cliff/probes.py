@@ -28,6 +28,8 @@ POSITION_SETS = {
 }
 """Which kinds of kept position (activations.kept_positions) each position set of the config takes in."""
 HELD_OUT_SHARE = 0.25
+MIN_PROMPTS = 4
+"""Prompts of each class that a probe needs: one is held out."""
 CS = (0.001, 0.01, 0.1, 1.0, 10.0)
 """Inverse strengths of the L2 penalty on standardised features, of which cross-validation chooses one per layer."""
 DEFAULT_C = 1.0
@@ -100,18 +102,18 @@ def training_rows(
     chosen = labelled_rows(rows[rows["kind"].isin(kinds) & rows["prompt_id"].isin(wanted)], labels)
     labelled = chosen.groupby("prompt_id")["positive"].max()  # as the split counts them
     positive = int(labelled.sum())
-    if min(positive, len(labelled) - positive) < 2:
+    if min(positive, len(labelled) - positive) < MIN_PROMPTS:
         datasets = ", ".join(recipe["datasets"])
         if recipe["label"] == "recognition":
             raise UserError(
                 f"the thinking means to refuse in {positive} of {len(labelled)} prompts of {datasets}; a probe of "
-                "recognition needs at least 2 that do and 2 that don't: add datasets to probes.<name>.datasets, or "
-                "check judges.intentions against the model's thinking"
+                f"recognition needs at least {MIN_PROMPTS} that do and as many that don't: add datasets to "
+                "probes.<name>.datasets, or check judges.intentions against the model's thinking"
             )
         raise UserError(
             f"the model refused {positive} of {len(labelled)} prompts of {datasets}; a probe of behaviour needs at "
-            "least 2 refused and 2 answered ones: add datasets to probes.<name>.datasets that the model refuses (or "
-            "answers), or check judges.phrases against its responses"
+            f"least {MIN_PROMPTS} refused and as many answered ones: add datasets to probes.<name>.datasets that the "
+            "model refuses (or answers), or check judges.phrases against its responses"
         )
     return chosen
 

@@ -175,7 +175,7 @@ def grouped_auroc(scores: ArrayLike, truth: ArrayLike, groups: ArrayLike, seed: 
             estimate counts them.
 
     Returns:
-        Without one of the classes all but `n` are NaN. Perfect separation has an interval of width zero.
+        Without one of the classes all but `n` are NaN; see `area_interval` where the classes are separated.
     """
     scores, truth = np.asarray(scores, dtype=float), np.asarray(truth, dtype=bool)
     known, group = np.unique(np.asarray(groups), return_inverse=True)
@@ -190,7 +190,21 @@ def grouped_auroc(scores: ArrayLike, truth: ArrayLike, groups: ArrayLike, seed: 
     positive, negative = weights[:, group[truth]], weights[:, group[~truth]]
     with np.errstate(invalid="ignore"):  # a resample without one of the classes
         area = (positive @ wins * negative).sum(axis=1) / (positive.sum(axis=1) * negative.sum(axis=1))
-    return Estimate(float(area[0]), *percentile_interval(area[1:]), n)
+    smaller = min(len(np.unique(group[truth])), len(np.unique(group[~truth])))
+    return Estimate(float(area[0]), *area_interval(float(area[0]), area[1:], smaller), n)
+
+
+def area_interval(value: float, resampled: NDArray, smaller: int) -> tuple[float, float]:
+    """Percentile interval of an area under the ROC curve.
+
+    Resampling cannot leave perfect separation. Where every resample gives the same area, the interval extends by the
+    Wilson bound of "no exception" among the `smaller` class's observations.
+    """
+    low, high = percentile_interval(resampled)
+    if high - low > 1e-12:
+        return low, high
+    slack = wilson(0, smaller)[1]
+    return max(0.0, value - slack), min(1.0, value + slack)
 
 
 def jackknife_interval(value: float, without: ArrayLike) -> tuple[float, float]:

@@ -24,7 +24,8 @@ for organism, truth, verdicts, planted in zip(
     labels = behaviour(read_table(verdicts), params.refusal_judge)
     facts = {key: organism[key] for key in ("organism", "seed", "circuit", "depth", "share")}
     took = planting(labels, prompts, known["families"])
-    plantings.append(facts | {"heads": known["heads"]} | took)
+    names = " ".join(f"{layer}.{head}" for layer, head in known["heads"])
+    plantings.append(facts | {"heads": names} | took)
     carried = read_table(planted)
     for name, paths in rankings.items():
         ranking = read_table(next(paths), ("layer", "head", "rank"))

@@ -142,13 +142,33 @@ def test_a_run_ends_with_claims_tables_figures_and_report(finished):
     assert (measured["estimate"] <= measured["high"] + 1e-9).all()
     assert "results/report.html" in output
     assert claims["id"].iloc[0] in output
-    for table in ("ablation", "selection", "rates", "comparisons", "judges"):
-        assert len(pd.read_csv(results / "tables" / f"{table}.csv"))
-        assert (results / "tables" / f"{table}.md").read_text().startswith("|")
-    for figure in ("curves", "layers", "heads", "ablation", "interventions", "selection", "tradeoffs"):
-        assert (results / "figures" / f"{figure}.svg").read_text().lstrip().startswith("<?xml")
-        assert (results / "figures" / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
+    for table in (results / "tables").glob("*.csv"):
+        assert len(pd.read_csv(table)), table
+        assert table.with_suffix(".md").read_text().startswith("|"), table
+    for figure in (results / "figures").glob("*.svg"):
+        assert figure.read_text().lstrip().startswith("<?xml"), figure
+        assert figure.with_suffix(".pdf").read_bytes().startswith(b"%PDF"), figure
+    assert len(list((results / "tables").glob("*.csv"))) > 20
+    assert len(list((results / "figures").glob("*.svg"))) > 15
     assert (results / "report.html").stat().st_size > 100_000
+
+
+def test_every_table_that_a_claim_reads_has_the_row_it_looks_for(finished):
+    claims = pd.read_csv(finished[0] / "results" / "claims.csv")
+    asked = {"held_out", "selective", "other_data", "elsewhere", "not_next_token"}
+    wanted = {f"probe_{name}" for name in asked} | {"ranking_agrees_direct", "ranking_agrees_gradient"}
+    wanted |= {"ranking_stable", "judges_agree", "perplexity_after_causal", "probe_held_out_recognition"}
+    assert wanted <= set(claims.loc[claims["model"] == "planted", "id"])
+
+
+def test_recovery_says_where_the_planted_heads_rank(finished):
+    recovery = pd.read_csv(finished[0] / "results" / "tables" / "recovery.csv")
+    columns = ["organism", "seed", "circuit", "depth", "share", "ranking", "k", "precision", "recall"]
+    assert recovery.columns.tolist() == [*columns, "average_precision"]
+    assert set(recovery["ranking"]) == {"direct", "causal", "gradient"}
+    assert recovery["average_precision"].between(0, 1).all()
+    heads = pd.read_csv(finished[0] / "results" / "tables" / "recovery_heads.csv")
+    assert heads[["complied_without", "complied_alone", "rank_causal"]].notna().all(axis=None)
 
 
 def test_tables_hold_every_variant_with_an_interval(finished):
@@ -171,7 +191,7 @@ def test_tables_hold_every_variant_with_an_interval(finished):
         "n",
     ]
     assert {"none", "causal", "direct", "promoting", "random0"} <= set(ablation["ranking"])
-    assert {"base", "ablate", "scale", "mean", "boundary", "restore"} == set(ablation["kind"])
+    assert {"base", "ablate", "scale", "mean", "boundary", "restore", "released"} == set(ablation["kind"])
     assert {"asr", "over_refusal", "utility", "perplexity"} <= set(ablation["rate"])
     assert set(ablation["model"]) == {"aligned", "planted"}
     selection = pd.read_csv(results / "tables" / "selection.csv")

@@ -6,6 +6,7 @@ import pandas as pd
 
 from refusal_cliff.artifacts import read_json, read_table
 from refusal_cliff.claims import decide
+from refusal_cliff.errors import UserError
 from refusal_cliff.job import job
 from refusal_cliff.outcomes import write_csv
 from refusal_cliff.probes import behaviour
@@ -14,6 +15,8 @@ from refusal_cliff.stats import Estimate
 
 job(snakemake)
 params = snakemake.params
+if not params.organisms:
+    raise UserError("config: recovery.circuits is empty, so there is no organism to look for circuits in; name some")
 prompts = read_table(snakemake.input.prompts, ("prompt_id", "family", "label"))
 rankings = {name: iter(snakemake.input[name]) for name in params.rankings}
 tables, plantings, heads = [], [], []

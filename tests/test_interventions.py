@@ -236,6 +236,11 @@ def test_kept_thinking_is_cut_in_tokens_and_an_unclosed_trace_stays_missing(
     assert whole.columns.tolist() == half.columns.tolist()
 
 
+def test_without_a_closed_trace_there_is_nothing_to_answer_from(tiny_llama, tiny_tokenizer, prompts, traces):
+    with pytest.raises(UserError, match="none of 3 base traces closed"):
+        answer(tiny_llama, tiny_tokenizer, prompts, traces.assign(finish_reason="unclosed"))
+
+
 @pytest.mark.parametrize(
     ("name", "edit"),
     [

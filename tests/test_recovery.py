@@ -98,6 +98,12 @@ def test_pooling_counts_base_organisms_not_circuits():
     assert rows.loc["through later layers", ["value", "n", "circuits"]].tolist() == [pytest.approx(0.65), 2, 4]
 
 
+def test_pooling_says_that_no_planting_took():
+    rows = pooled(recovery([0.0, 0.0]), seed=0)
+    assert rows[["ranking", "reach", "n", "circuits"]].to_numpy().tolist() == [["causal", "direct", 0, 0]]
+    assert rows["value"].isna().all()
+
+
 def test_transplanting_heads_moves_their_weights_alone():
     tiny_qwen2 = make_tiny_model("qwen2")
     model, donor = copy.deepcopy(tiny_qwen2), copy.deepcopy(tiny_qwen2)

@@ -7,7 +7,7 @@ from refusal_cliff.attention import boundary_attention, span_labels, span_masses
 from refusal_cliff.heads import ranking_traces
 from refusal_cliff.job import job
 from refusal_cliff.models import load_model, load_tokenizer
-from refusal_cliff.traces import ThinkingFormat
+from refusal_cliff.traces import TRACE_KEY, ThinkingFormat
 
 job(snakemake)
 params, row = snakemake.params, snakemake.params.model
@@ -27,7 +27,7 @@ tables = {
     index: span_masses(weights, labelled[index][1])
     for index, weights in boundary_attention(model, encoded, tokenizer.pad_token_id, row["batch_size"])
 }
-keys = [traces[["prompt_id", "sample"]].iloc[index].to_dict() for index in range(len(traces))]
+keys = [traces[TRACE_KEY].iloc[index].to_dict() for index in range(len(traces))]
 attention = pd.concat([tables[index].assign(**key) for index, key in enumerate(keys)], ignore_index=True)
 columns = ["prompt_id", "sample", "layer", "head", "query", "span", "mass", "uniform", "tokens"]
 write_table(attention[columns], snakemake.output.table, dict(params.items()))

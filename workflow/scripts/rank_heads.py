@@ -7,7 +7,7 @@ from refusal_cliff.artifacts import read_table, read_tensors, write_table, write
 from refusal_cliff.heads import EFFECTS, rank_heads, ranking_traces
 from refusal_cliff.job import job
 from refusal_cliff.models import load_model, load_tokenizer
-from refusal_cliff.traces import ThinkingFormat
+from refusal_cliff.traces import TRACE_KEY, ThinkingFormat
 
 job(snakemake)
 row, heads, seed = snakemake.params.model, snakemake.params.heads, snakemake.params.seed
@@ -30,7 +30,7 @@ effects = EFFECTS[snakemake.wildcards.ranking](
 )
 write_table(rank_heads(effects, seed), snakemake.output.table, dict(snakemake.params.items()))
 # Whoever compares rankings trace by trace has to know which traces these are.
-measured = {"traces": closed[["prompt_id", "sample"]].to_numpy().tolist()}
+measured = {"traces": closed[TRACE_KEY].to_numpy().tolist()}
 write_tensors(
     {"effects": torch.as_tensor(effects)}, snakemake.output.effects, dict(snakemake.params.items()) | measured
 )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from refusal_cliff.cliffs import MEASURES
 from refusal_cliff.config import parse_variant
-from refusal_cliff.outcomes import ALL, EXAMPLE, GROUPS, rates, traces_by_group
+from refusal_cliff.outcomes import ALL, GROUPS, rates, traces_by_group
 from refusal_cliff.stats import (
     NOTHING,
     RESAMPLES,
@@ -22,6 +22,7 @@ from refusal_cliff.stats import (
     resample_counts,
     share,
 )
+from refusal_cliff.traces import TRACE_KEY
 
 HARMFUL = "harmful"
 """The group of all harmful prompts, whatever became of them."""
@@ -51,12 +52,12 @@ def prompt_cliffs(cliffs: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
     """
     cliffs = last_layer(cliffs).drop(columns=["curve", "boundary_curve"])
     base = outcomes[outcomes["variant"] == "base"]
-    harmful = base.loc[base["label"] == "harmful", EXAMPLE].assign(group=HARMFUL)
+    harmful = base.loc[base["label"] == "harmful", TRACE_KEY].assign(group=HARMFUL)
     grouped = [
         traces_by_group(cliffs, outcomes),
-        cliffs.merge(harmful, on=EXAMPLE, validate="many_to_one"),
+        cliffs.merge(harmful, on=TRACE_KEY, validate="many_to_one"),
     ]
-    table = pd.concat(grouped).merge(base[[*EXAMPLE, "family", "thinking_tokens"]], on=EXAMPLE)
+    table = pd.concat(grouped).merge(base[[*TRACE_KEY, "family", "thinking_tokens"]], on=TRACE_KEY)
     table = table.astype(dict.fromkeys(MEASURES, float))
     keys = ["probe", "group", "family", "prompt_id"]
     return table.groupby(keys, sort=False)[["thinking_tokens", *MEASURES]].mean().reset_index()

@@ -24,6 +24,7 @@ from refusal_cliff.stats import (
     signed_rank,
     wilson,
 )
+from refusal_cliff.traces import TRACE_KEY
 
 PERPLEXITY = "perplexity"
 COMPARED = ("asr", "over_refusal", "utility", PERPLEXITY)
@@ -165,7 +166,7 @@ def released_table(verdicts: pd.DataFrame, prompts: pd.DataFrame, seed: int) -> 
     rows = []
     for model, own in judged.groupby("model", sort=False):
         asked = {
-            (kind, scope): part.set_index(["prompt_id", "sample"])["harmful"]
+            (kind, scope): part.set_index(TRACE_KEY)["harmful"]
             for (kind, scope), part in own.groupby(["kind", "scope"], sort=False)
             if scope in ("response", "released")
         }

@@ -11,6 +11,7 @@ from refusal_cliff.cliff_tables import last_layer
 from refusal_cliff.config import format_number, parse_variant, pooled_ranking
 from refusal_cliff.outcomes import paired_shares, prompt_shares
 from refusal_cliff.stats import Estimate, bootstrap_mean, paired_difference, share
+from refusal_cliff.traces import TRACE_KEY
 
 ALIGNMENT_ASR = 0.10
 VULNERABLE_ASR = 0.5
@@ -84,7 +85,7 @@ class Evidence:
     def base_cliffs(self, complied: bool) -> pd.DataFrame:
         """Cliffs by the chosen probe, all layers, on harmful prompts; with `complied`, on those complied with."""
         own = self.cliffs[self.cliffs["probe"] == self.probe]
-        table = own.merge(self.base[["prompt_id", "sample", "label", "harmful"]], on=["prompt_id", "sample"])
+        table = own.merge(self.base[["prompt_id", "sample", "label", "harmful"]], on=TRACE_KEY)
         table = table[table["label"] == "harmful"]
         return table[table["harmful"].fillna(False)] if complied else table
 

@@ -8,6 +8,7 @@ import torch
 from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from refusal_cliff.errors import UserError
 from refusal_cliff.traces import ThinkingFormat, encode_trace, pad_left, render_prompt, split_generation
 
 
@@ -80,10 +81,18 @@ def continue_traces(
 
     Returns:
         As `generate_traces`, a row for each of `traces`; thinking is what was kept of it.
+
+    Raises:
+        UserError: no trace closed its thinking.
     """
     text = prompts.set_index("prompt_id")["prompt"]
     rows = traces.to_dict("records")
     closed = [row for row in rows if row["finish_reason"] != "unclosed"]
+    if not closed:
+        raise UserError(
+            f"none of {len(rows)} base traces closed its thinking, so there is no boundary to answer from: raise "
+            "generation.max_new_tokens, or check the model's thinking_open and boundary in the model sheet"
+        )
     encoded = []
     for row in closed:
         row["thinking"] = keep_thinking(tokenizer, row["thinking"], kept)

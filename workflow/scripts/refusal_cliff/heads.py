@@ -11,13 +11,13 @@ import pandas as pd
 
 from refusal_cliff.errors import UserError
 from refusal_cliff.stats import bootstrap_band
+from refusal_cliff.traces import TRACE_KEY, EncodedTrace, length_batches, pad_left
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
     from transformers import PreTrainedModel
 
-    from refusal_cliff.traces import EncodedTrace
 
 RANKING_COLUMNS = ["layer", "head", "effect", "low", "high", "n", "rank"]
 NEAREST = 3
@@ -27,7 +27,7 @@ GRADIENT_TOKENS = 8192
 
 
 def direct_contributions(
-    model: "PreTrainedModel", encoded: "list[EncodedTrace]", w: np.ndarray, pad_id: int, batch_size: int
+    model: "PreTrainedModel", encoded: list[EncodedTrace], w: np.ndarray, pad_id: int, batch_size: int
 ) -> np.ndarray:
     """Each head's own write, projected on the probe's direction: z · W_O[:, head] · (w as seen through the final norm).
 
@@ -44,7 +44,6 @@ def direct_contributions(
 
     from refusal_cliff.hooks import captured_final_residual, captured_heads
     from refusal_cliff.models import final_norm, head_counts, output_projection, run
-    from refusal_cliff.traces import length_batches, pad_left
 
     n_layers, n_heads, d_head = head_counts(model)
     norm = final_norm(model)
@@ -81,7 +80,7 @@ def _frozen_norm(norm: "nn.Module", residual: "torch.Tensor") -> "torch.Tensor":
 
 
 def causal_effects(
-    model: "PreTrainedModel", encoded: "list[EncodedTrace]", w: np.ndarray, pad_id: int, batch_size: int
+    model: "PreTrainedModel", encoded: list[EncodedTrace], w: np.ndarray, pad_id: int, batch_size: int
 ) -> np.ndarray:
     """The exact change that ablating each head, alone and at every position, makes to the probe's logit.
 
@@ -98,7 +97,6 @@ def causal_effects(
 
     from refusal_cliff.hooks import captured_blocks, run_from, scaled_heads
     from refusal_cliff.models import head_counts, run
-    from refusal_cliff.traces import length_batches, pad_left
 
     n_layers, n_heads, _ = head_counts(model)
     direction = torch.as_tensor(w, dtype=torch.float64)
@@ -118,7 +116,7 @@ def causal_effects(
 
 
 def gradient_effects(
-    model: "PreTrainedModel", encoded: "list[EncodedTrace]", w: np.ndarray, pad_id: int, batch_size: int
+    model: "PreTrainedModel", encoded: list[EncodedTrace], w: np.ndarray, pad_id: int, batch_size: int
 ) -> np.ndarray:
     """First-order approximation of `causal_effects` (attribution patching, Nanda 2023; Syed et al. 2023).
 
@@ -135,7 +133,6 @@ def gradient_effects(
 
     from refusal_cliff.hooks import watched_heads
     from refusal_cliff.models import head_counts, run
-    from refusal_cliff.traces import length_batches, pad_left
 
     n_layers, n_heads, _ = head_counts(model)
     direction = torch.as_tensor(w, dtype=torch.float32)
@@ -257,4 +254,4 @@ def ranking_traces(
         raise UserError(
             f"heads.datasets: no closed trace in {', '.join(datasets)}; name other datasets of prompt set fit"
         )
-    return kept.sort_values(["prompt_id", "sample"]).sample(min(limit, len(kept)), random_state=seed)
+    return kept.sort_values(TRACE_KEY).sample(min(limit, len(kept)), random_state=seed)

@@ -134,17 +134,11 @@ def scaled_heads(model: PreTrainedModel, scales: Mapping[tuple[int, int], float]
     """Scale z of the heads {(layer, head): scale} at every position while the block runs; 0 ablates."""
     _, n_heads, _ = head_counts(model)
 
-    def scale_layer(heads: dict[int, float]) -> PreHook:
-        def function(projection_input: torch.Tensor) -> torch.Tensor:
-            z = split_heads(projection_input, n_heads).clone()
-            for head, scale in heads.items():
-                z[..., head, :] *= scale
-            return z.flatten(-2)
-
-        return function
+    def change_layer(heads: dict[int, float]) -> PreHook:
+        return lambda projection_input: _scaled(projection_input, heads, n_heads)
 
     by_layer = _by_layer(scales)
-    with attached([(output_projection(model, layer), scale_layer(heads)) for layer, heads in by_layer.items()]):
+    with attached([(output_projection(model, layer), change_layer(heads)) for layer, heads in by_layer.items()]):
         yield
 
 
@@ -212,17 +206,23 @@ def renormalised_heads(model: PreTrainedModel, scales: Mapping[tuple[int, int], 
 
     def change_layer(heads: dict[int, float]) -> PreHook:
         def function(projection_input: torch.Tensor) -> torch.Tensor:
-            z = split_heads(projection_input, n_heads).clone()
-            for head, scale in heads.items():
-                z[..., head, :] *= scale
+            z = _scaled(projection_input, heads, n_heads)
             kept = z.float().norm().clamp(min=1e-12)
-            return (z * (projection_input.float().norm() / kept).to(z.dtype)).flatten(-2)
+            return z * (projection_input.float().norm() / kept).to(z.dtype)
 
         return function
 
     by_layer = _by_layer(scales)
     with attached([(output_projection(model, layer), change_layer(heads)) for layer, heads in by_layer.items()]):
         yield
+
+
+def _scaled(projection_input: torch.Tensor, scales: Mapping[int, float], n_heads: int) -> torch.Tensor:
+    """A copy of the input [batch, pos, head * d_head] with the z of each head {head: scale} scaled."""
+    z = split_heads(projection_input, n_heads).clone()
+    for head, scale in scales.items():
+        z[..., head, :] *= scale
+    return z.flatten(-2)
 
 
 def _by_layer(scales: Mapping[tuple[int, int], float]) -> dict[int, dict[int, float]]:

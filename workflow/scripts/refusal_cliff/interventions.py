@@ -13,12 +13,11 @@ import pandas as pd
 
 from refusal_cliff.errors import UserError
 from refusal_cliff.heads import top_heads
+from refusal_cliff.traces import TRACE_KEY, EncodedTrace, length_batches, pad_left
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
-
-    from refusal_cliff.traces import EncodedTrace
 
 
 def head_edit(variant: Mapping[str, Any], ranking: pd.DataFrame | None = None) -> dict[str, Any]:
@@ -100,20 +99,19 @@ def reference_traces(
         behaviour: prompt_id, sample, refused; output of `probes.behaviour`.
     """
     wanted = prompts.loc[prompts["dataset"].isin(datasets), "prompt_id"]
-    known = behaviour.loc[behaviour["refused"] == refused, ["prompt_id", "sample"]]
+    known = behaviour.loc[behaviour["refused"] == refused, TRACE_KEY]
     kept = traces[traces["prompt_id"].isin(wanted) & (traces["finish_reason"] != "unclosed")]
-    return kept.merge(known, on=["prompt_id", "sample"], validate="one_to_one")
+    return kept.merge(known, on=TRACE_KEY, validate="one_to_one")
 
 
 def stream_heads(
-    model: "PreTrainedModel", encoded: "list[EncodedTrace]", pad_id: int, batch_size: int
+    model: "PreTrainedModel", encoded: list[EncodedTrace], pad_id: int, batch_size: int
 ) -> "Iterator[tuple[EncodedTrace, list[torch.Tensor]]]":
     """Yield each trace with z of its own positions by layer, each [pos, head, d_head] on the model's device."""
     import torch
 
     from refusal_cliff.hooks import captured_heads
     from refusal_cliff.models import run
-    from refusal_cliff.traces import length_batches, pad_left
 
     for indices in length_batches([trace.ids for trace in encoded], batch_size):
         batch = [encoded[index] for index in indices]
@@ -124,7 +122,7 @@ def stream_heads(
             yield trace, [z[layer][row, ids.shape[1] - len(trace.ids) :] for layer in sorted(z)]
 
 
-def benign_mean(model: "PreTrainedModel", encoded: "list[EncodedTrace]", pad_id: int, batch_size: int) -> np.ndarray:
+def benign_mean(model: "PreTrainedModel", encoded: list[EncodedTrace], pad_id: int, batch_size: int) -> np.ndarray:
     """Mean of z over all thinking and boundary tokens of the traces together: [layer, head, d_head] in float64."""
     import torch
 
@@ -136,7 +134,7 @@ def benign_mean(model: "PreTrainedModel", encoded: "list[EncodedTrace]", pad_id:
     return (total / tokens).numpy()
 
 
-def boundary_mean(model: "PreTrainedModel", encoded: "list[EncodedTrace]", pad_id: int, batch_size: int) -> np.ndarray:
+def boundary_mean(model: "PreTrainedModel", encoded: list[EncodedTrace], pad_id: int, batch_size: int) -> np.ndarray:
     """Mean of z over traces at each boundary token: [boundary token, layer, head, d_head] in float64."""
     import torch
 
@@ -146,7 +144,7 @@ def boundary_mean(model: "PreTrainedModel", encoded: "list[EncodedTrace]", pad_i
     return (total / len(encoded)).numpy()
 
 
-def write_norms(model: "PreTrainedModel", encoded: "list[EncodedTrace]", pad_id: int, batch_size: int) -> np.ndarray:
+def write_norms(model: "PreTrainedModel", encoded: list[EncodedTrace], pad_id: int, batch_size: int) -> np.ndarray:
     """Mean over traces of |W_O[:, head] z|, how much a head writes at the last boundary token: [layer, head]."""
     import torch
 

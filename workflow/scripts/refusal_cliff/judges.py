@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from refusal_cliff.errors import UserError
+from refusal_cliff.traces import TRACE_KEY, length_batches, pad_left
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -136,7 +137,6 @@ def _answer_probabilities(
     import torch
 
     from refusal_cliff.models import run
-    from refusal_cliff.traces import length_batches, pad_left
 
     answers = [_first_token(tokenizer, guard[key]) for key in ("safe_token", "unsafe_token")]
     if answers[0] == answers[1]:
@@ -168,5 +168,5 @@ def _texts(traces: pd.DataFrame, scope: str) -> pd.Series:
 
 
 def _verdicts(traces: pd.DataFrame, judge: str, scope: str, verdict: list, score: Any) -> pd.DataFrame:
-    table = traces[["prompt_id", "sample"]].assign(judge=judge, scope=scope, verdict=verdict, score=score)
+    table = traces[TRACE_KEY].assign(judge=judge, scope=scope, verdict=verdict, score=score)
     return table.astype({"verdict": "string", "score": float})[VERDICT_COLUMNS]

@@ -16,6 +16,7 @@ from refusal_cliff.config import parse_variant
 from refusal_cliff.errors import UserError
 from refusal_cliff.judges import HARM, harm_score
 from refusal_cliff.stats import share
+from refusal_cliff.traces import TRACE_KEY
 
 ALL = "all"
 """Names the pool of all datasets, or of all families of a dataset, in a table."""
@@ -39,7 +40,6 @@ RATE_NAMES = {
 GROUPS = ("harmful, complied", "harmful, refused", "benign")
 """What became of a base trace, as figures and cliff tables split them."""
 
-EXAMPLE = ["prompt_id", "sample"]
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
@@ -94,7 +94,7 @@ def outcomes(
         judged = verdicts[(verdicts["judge"] == judge) & (verdicts["scope"] == scope)]
         if judged.empty and scope == "response":
             raise UserError(f"verdicts: judge {judge!r} gave none on the {scope}; is it among the judges in config?")
-        found = table[EXAMPLE].merge(judged, on=EXAMPLE, how="left", validate="one_to_one")
+        found = table[TRACE_KEY].merge(judged, on=TRACE_KEY, how="left", validate="one_to_one")
         known = found["verdict"].notna() & (answered | (scope == "thinking"))
         table[outcome] = (found["verdict"] == positive).astype("boolean").where(known)
         if outcome == "thinking_harmful":
@@ -242,8 +242,8 @@ def traces_by_group(cliffs: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFram
     complied, refused = base["harmful"].fillna(False).astype(bool), base["refused"].fillna(False).astype(bool)
     cases = [base["label"] == "benign", complied, refused]
     group = np.select(cases, ["benign", "harmful, complied", "harmful, refused"], default="")
-    known = base[["prompt_id", "sample"]].assign(group=group)[group != ""]
-    return cliffs.merge(known, on=["prompt_id", "sample"], validate="many_to_one")
+    known = base[TRACE_KEY].assign(group=group)[group != ""]
+    return cliffs.merge(known, on=TRACE_KEY, validate="many_to_one")
 
 
 def write_csv(table: pd.DataFrame, csv_path: str, markdown_path: str) -> None:

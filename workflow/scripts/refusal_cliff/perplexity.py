@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from refusal_cliff.traces import TRACE_KEY, EncodedTrace, length_batches, pad_left
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from refusal_cliff.traces import EncodedTrace
-
 
 def measure_perplexity(
-    model: "PreTrainedModel", traces: pd.DataFrame, encoded: "list[EncodedTrace]", pad_id: int, batch_size: int
+    model: "PreTrainedModel", traces: pd.DataFrame, encoded: list[EncodedTrace], pad_id: int, batch_size: int
 ) -> pd.DataFrame:
     """Mean negative log-likelihood of every trace after its prompt: thinking, boundary and response, teacher-forced.
 
@@ -25,7 +25,6 @@ def measure_perplexity(
     import torch
 
     from refusal_cliff.models import run
-    from refusal_cliff.traces import length_batches, pad_left
 
     nll, tokens = np.zeros(len(encoded)), np.zeros(len(encoded), dtype=int)
     for batch in length_batches([trace.ids for trace in encoded], batch_size):
@@ -38,4 +37,4 @@ def measure_perplexity(
             predictions = logits[row, -tokens[index] - 1 : -1].float().log_softmax(-1)
             written = torch.as_tensor(ids[row, -tokens[index] :], device=logits.device)
             nll[index] = -float(predictions.gather(-1, written[:, None]).double().mean())
-    return traces[["prompt_id", "sample"]].assign(nll=nll, tokens=tokens).reset_index(drop=True)
+    return traces[TRACE_KEY].assign(nll=nll, tokens=tokens).reset_index(drop=True)

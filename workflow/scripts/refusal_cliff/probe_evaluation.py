@@ -31,6 +31,7 @@ from refusal_cliff.stats import (
     paired_difference,
     share,
 )
+from refusal_cliff.traces import TRACE_KEY
 
 if TYPE_CHECKING:
     from refusal_cliff.probes import States
@@ -153,9 +154,7 @@ def measure(scored: pd.DataFrame, seed: int, *, probability: bool) -> dict[str, 
         error of the probability, by prompt, with the BCa bootstrap.
     """
     right = right_shares(scored)
-    traces = scored.groupby(["prompt_id", "sample"], sort=False).agg(
-        logit=("logit", "mean"), positive=("positive", "first")
-    )
+    traces = scored.groupby(TRACE_KEY, sort=False).agg(logit=("logit", "mean"), positive=("positive", "first"))
     found = {
         "accuracy": share(float(right.sum()), len(right)),
         "auroc": grouped_auroc(

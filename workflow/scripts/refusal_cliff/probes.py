@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from refusal_cliff.errors import UserError
+from refusal_cliff.traces import TRACE_KEY
 
 if TYPE_CHECKING:
     from sklearn.linear_model import SGDClassifier
@@ -67,9 +68,7 @@ def trace_labels(verdicts: pd.DataFrame, label: str, refusal_judge: str) -> pd.D
 def _verdict_is_refusal(verdicts: pd.DataFrame, judge: str, scope: str) -> pd.DataFrame:
     judged = (verdicts["judge"] == judge) & (verdicts["scope"] == scope) & verdicts["verdict"].notna()
     own = verdicts[judged]
-    return (
-        own[["prompt_id", "sample"]].assign(positive=own["verdict"].eq("refusal").astype(bool)).reset_index(drop=True)
-    )
+    return own[TRACE_KEY].assign(positive=own["verdict"].eq("refusal").astype(bool)).reset_index(drop=True)
 
 
 def labelled_rows(rows: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
@@ -82,7 +81,7 @@ def labelled_rows(rows: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The columns of `rows`, row and positive.
     """
-    return rows.reset_index(names="row").merge(labels, on=["prompt_id", "sample"], validate="many_to_one")
+    return rows.reset_index(names="row").merge(labels, on=TRACE_KEY, validate="many_to_one")
 
 
 def training_rows(
@@ -382,7 +381,7 @@ def opener_weights(traces: pd.DataFrame, behaviours: pd.DataFrame, first_tokens:
         token -> its share of the refusals' openers minus its share of the answers' openers. Empty where the model only
         refused or only answered.
     """
-    known = traces.merge(behaviours, on=["prompt_id", "sample"], validate="one_to_one")
+    known = traces.merge(behaviours, on=TRACE_KEY, validate="one_to_one")
     known = known[known["response"].isin(first_tokens)]
     if known["refused"].nunique() < 2:
         return {}

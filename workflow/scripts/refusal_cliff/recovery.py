@@ -97,8 +97,8 @@ def pooled(recovery: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Mean average precision of each ranking where the circuit writes to the boundary directly, and where it does not.
 
     A circuit in the last third of the layers (`late`) counts as direct: few layers are left to act through. All others
-    act through later layers. Only plantings that took. Circuits of one base organism (organism and seed) are not
-    independent: they are averaged first, and the bootstrap is over base organisms.
+    act through later layers. Only plantings that took; where none did, n is 0. Circuits of one base organism (organism
+    and seed) are not independent: they are averaged first, and the bootstrap is over base organisms.
 
     Args:
         recovery: columns `COLUMNS` and `took`.
@@ -106,10 +106,11 @@ def pooled(recovery: pd.DataFrame, seed: int) -> pd.DataFrame:
     Returns:
         ranking, reach (direct, through later layers), value, low, high, n (base organisms), circuits.
     """
-    one = recovery[recovery["took"]].drop_duplicates([*CONDITION, "seed"])
+    one = recovery.drop_duplicates([*CONDITION, "seed"])
     one = one.assign(reach=np.where(one["depth"] == "late", "direct", "through later layers"))
     rows = []
     for (ranking, reach), group in one.groupby(["ranking", "reach"], sort=False):
-        means = group.groupby(["organism", "seed"])["average_precision"].mean()
-        rows.append((ranking, reach, *bootstrap_mean(means, seed), len(group)))
+        took = group[group["took"]]
+        means = took.groupby(["organism", "seed"])["average_precision"].mean()
+        rows.append((ranking, reach, *bootstrap_mean(means, seed), len(took)))
     return pd.DataFrame(rows, columns=["ranking", "reach", "value", "low", "high", "n", "circuits"])

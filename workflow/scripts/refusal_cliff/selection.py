@@ -9,8 +9,7 @@ import pandas as pd
 
 from refusal_cliff.errors import UserError
 from refusal_cliff.judges import harm_score
-
-EXAMPLE = ["prompt_id", "sample"]
+from refusal_cliff.traces import TRACE_KEY
 
 
 def score_examples(
@@ -34,21 +33,21 @@ def score_examples(
         verdicts: of the same traces.
         cliffs: prompt_id, sample, cliff, of one probe and layer.
     """
-    pool = traces.loc[traces["finish_reason"] != "unclosed", EXAMPLE]
+    pool = traces.loc[traces["finish_reason"] != "unclosed", TRACE_KEY]
     verdicts = verdicts[verdicts["scope"] == "response"]
     if selector == "cliff":
-        scores = cliffs[[*EXAMPLE, "cliff"]].rename(columns={"cliff": "score"})
+        scores = cliffs[[*TRACE_KEY, "cliff"]].rename(columns={"cliff": "score"})
     elif selector == "rule":
         own = verdicts[verdicts["judge"] == refusal_judge]
-        scores = own[EXAMPLE].assign(score=own["verdict"].eq("no_refusal").astype(float))
+        scores = own[TRACE_KEY].assign(score=own["verdict"].eq("no_refusal").astype(float))
     elif selector == "guard":
         own = verdicts[verdicts["judge"] == harm_judge]
-        scores = own[EXAMPLE].assign(score=harm_score(own, harm_judge))
+        scores = own[TRACE_KEY].assign(score=harm_score(own, harm_judge))
     elif selector in ("random", "whole"):
         scores = pool.assign(score=0.0)
     else:
         raise UserError(f"unknown selector {selector!r}; selection.selectors takes cliff, random, rule, guard, whole")
-    return pool.merge(scores, on=EXAMPLE, how="left", validate="one_to_one")
+    return pool.merge(scores, on=TRACE_KEY, how="left", validate="one_to_one")
 
 
 def select_examples(scores: pd.DataFrame, budget: float, seed: int) -> pd.DataFrame:
@@ -60,7 +59,7 @@ def select_examples(scores: pd.DataFrame, budget: float, seed: int) -> pd.DataFr
         scores: prompt_id, sample, score.
         budget: share of the pool in (0, 1]; rounded to whole examples, at least one.
     """
-    shuffled = scores.sort_values(EXAMPLE).sample(frac=1, random_state=seed)
+    shuffled = scores.sort_values(TRACE_KEY).sample(frac=1, random_state=seed)
     ordered = shuffled.sort_values("score", ascending=False, kind="stable", na_position="last")
     kept = ordered.head(max(1, round(budget * len(scores))))
     return kept.assign(rank=np.arange(1, len(kept) + 1)).reset_index(drop=True)

@@ -12,6 +12,8 @@ import numpy as np
 
 from refusal_cliff.errors import UserError
 
+TRACE_KEY = ["prompt_id", "sample"]
+"""Columns that name a trace in every table."""
 SEGMENTS = ("prompt", "thinking", "boundary", "response")
 MAX_TOKENS = 32768
 """Of a batch, padding included: few long sequences fill the memory that many short ones leave free."""

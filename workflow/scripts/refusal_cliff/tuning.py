@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from refusal_cliff.traces import ThinkingFormat, encode_trace, render_prompt
+from refusal_cliff.traces import TRACE_KEY, ThinkingFormat, encode_trace, render_prompt
 
 
 def training_examples(
@@ -24,7 +24,7 @@ def training_examples(
         refusals: responses to teach, taken in turn.
     """
     text = prompts.set_index("prompt_id")["prompt"]
-    chosen = selected.merge(traces, on=["prompt_id", "sample"], validate="one_to_one").sort_values("rank")
+    chosen = selected.merge(traces, on=TRACE_KEY, validate="one_to_one").sort_values("rank")
     examples = []
     for turn, trace in enumerate(chosen.itertuples()):
         encoded = encode_trace(

@@ -115,6 +115,17 @@ def cliffs(
     return pd.DataFrame(rows)
 
 
+def refits(model_outcomes: pd.DataFrame, heights: dict[int, float]) -> pd.DataFrame:
+    """Cliffs of the base traces by two probes, the same for every trace and set by `heights` for every refit."""
+    base = model_outcomes.loc[model_outcomes["variant"] == "base", ["prompt_id", "sample"]]
+    tables = [
+        base.assign(probe=probe, refit=refit, cliff=height, cliff_mean=height - 0.1)
+        for probe in ("boundary", "thinking")
+        for refit, height in heights.items()
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
 def heads(layers: int = 4, n_heads: int = 8) -> pd.DataFrame:
     """A head ranking in which the planted heads have by far the strongest effect."""
     layer, head = np.divmod(np.arange(layers * n_heads), n_heads)
@@ -151,6 +162,7 @@ def tables() -> dict[str, pd.DataFrame]:
         "cliff_length": [
             {"probe": probe, "group": complied, "quantity": "within_family_cliff_mean"} for probe in probes
         ],
+        "cliff_refits": [{"probe": probe, "group": complied, "quantity": "cliff"} for probe in probes],
         "sparsity": [{"ranking": ranking, "quantity": "excess"} for ranking in ("causal", "direct")],
         "comparisons": [{"variant": "ablate-causal-0.03", "reference": "base", "rate": "perplexity"}],
         "head_agreement": [

@@ -14,6 +14,7 @@ from refusal_cliff.cliff_tables import (
     length_table,
     prompt_cliffs,
     rank_correlations,
+    refit_table,
 )
 from refusal_cliff.cliffs import MEASURES, measure_cliff, score_traces
 from refusal_cliff.plots.cliffs import plot_cliff_length, plot_cliffs, plot_kept_thinking
@@ -53,7 +54,11 @@ def test_a_trace_without_thinking_keeps_its_final_score(tiny_model, tiny_tokeniz
     encoded = [encode_trace(tiny_tokenizer, "Hello", thought, "\n</think>\n\n") for thought in ("", "let us see")]
     width, layers = tiny_model.config.hidden_size, tiny_model.config.num_hidden_layers
     probes = {"p": (np.random.default_rng(0).normal(size=(layers, width)), np.zeros(layers), np.arange(layers))}
-    table = score_traces(tiny_model, traces, encoded, probes, tiny_tokenizer.pad_token_id, 2, grid=5, tail=3)
+    w = probes["p"][0]
+    refits = {"p": (np.stack([w[-1], -w[-1]]), np.zeros(2), layers - 1)}
+    table, refitted = score_traces(
+        tiny_model, traces, encoded, probes, refits, tiny_tokenizer.pad_token_id, 2, grid=5, tail=3
+    )
     last = table[table["layer"] == table["layer"].max()].set_index("prompt_id")
     assert 0 < last.loc["a", "final"] < 1
     assert pd.isna(last.loc["a", ["plateau", "cliff", "steepest_in_boundary"]]).all()
@@ -61,6 +66,11 @@ def test_a_trace_without_thinking_keeps_its_final_score(tiny_model, tiny_tokeniz
     assert len(last.loc["a", "boundary_curve"]) == len(last.loc["b", "boundary_curve"])
     assert last.loc["a", "boundary_curve"][-1] == pytest.approx(last.loc["a", "final"])
     assert last.loc["b", MEASURES[0]] == pytest.approx(last.loc["b", "final"] + last.loc["b", "cliff"])
+    # The first refit is the probe itself, the second is its opposite.
+    again = refitted.set_index(["prompt_id", "refit"])
+    assert again.loc[("b", 0), "cliff"] == pytest.approx(last.loc["b", "cliff"])
+    assert again.loc[("b", 0), "cliff_mean"] == pytest.approx(-again.loc[("b", 1), "cliff_mean"])
+    assert again.loc["a", ["cliff", "cliff_mean"]].isna().all(axis=None)
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +121,17 @@ def test_a_family_has_its_own_rows_and_one_prompt_no_interval(measured):
     (single,) = rows(table, probe="boundary", group="harmful, refused", family="plain", quantity="cliff").itertuples()
     assert single.n == 1
     assert np.isnan([single.low, single.high]).all()
+
+
+def test_refits_show_how_far_the_cliff_belongs_to_the_probes_sample():
+    outcomes = synthetic.outcomes("planted", {"base": 0.8}, ["base"])
+    table = refit_table(synthetic.refits(outcomes, {0: 0.9, 1: 0.1}), outcomes, seed=0)
+    complied = table.set_index(["probe", "group", "quantity"]).loc[("boundary", "harmful, complied", "cliff")]
+    assert complied[["n", "refits"]].tolist() == [24, 2]
+    assert complied[["value", "lowest", "highest"]].tolist() == pytest.approx([0.5, 0.1, 0.9])
+    # Prompts do not differ, refits do: the interval is as wide as they are.
+    assert complied[["low", "high"]].tolist() == pytest.approx([0.1, 0.9])
+    assert set(table["group"]) == {"harmful, complied", "harmful, refused", "benign"}
 
 
 def test_differences_have_a_sign_a_test_and_one_correction(measured):
@@ -172,9 +193,11 @@ def test_figures_say_n_and_survive_missing_parts(measured, tmp_path):
     outcomes = synthetic.outcomes("planted", {"base": 0.8, "keep-0": 0.2}, ["base", "keep-0"])
     base = synthetic.cliffs(outcomes)
     kept = kept_thinking_table(outcomes, {"base": base, "keep-0": base}, seed=0).assign(model="planted")
+    flawed = synthetic.outcomes("planted", {"base": 0.8}, ["base"])
+    refits = refit_table(synthetic.refits(flawed, {0: 0.9, 1: 0.1}), flawed, seed=0).assign(model="planted")
     texts = {}
     for name, figure in (
-        ("cliffs", plot_cliffs(cliffs)),
+        ("cliffs", plot_cliffs(cliffs, refits)),
         ("cliff_length", plot_cliff_length(measured, lengths)),
         ("kept_thinking", plot_kept_thinking(kept)),
         ("none", plot_kept_thinking(kept.head(0))),

@@ -29,6 +29,7 @@ from refusal_cliff.probe_evaluation import (
 )
 from refusal_cliff.probes import (
     CS,
+    REFITS,
     assign_folds,
     behaviour,
     choose_layers,
@@ -84,6 +85,11 @@ def test_a_probe_finds_the_direction_and_only_in_its_layer(tables):
     assert probe["w"].shape == probe["mean_difference_w"].shape == (2, 6)
     assert probe["b"].shape == probe["mean_difference_b"].shape == (2,)
     assert set(probe["C"]) <= set(CS)
+    assert probe["refit_w"].shape == (REFITS, 6)
+    assert probe["refit_b"].shape == (REFITS,)
+    # Refits differ, as their samples do, but find the same direction.
+    assert (np.abs(probe["refit_w"]).argmax(axis=1) == 2).all()
+    assert np.ptp(probe["refit_w"][:, 2]) > 0
     part = chosen[held_out]
     for method in ("", "mean_difference_"):
         assert np.abs(probe[f"{method}w"][1]).argmax() == 2
@@ -175,7 +181,9 @@ def test_a_probe_of_some_layers_scores_traces_at_those(tiny_llama, tiny_tokenize
     encoded = [encode_trace(tiny_tokenizer, "Hello", "let us see", "</think>")]
     w = np.random.default_rng(0).normal(size=(3, tiny_llama.config.hidden_size))
     probes = {"all": (w, np.zeros(3), np.arange(3)), "some": (w[[0, 2]], np.zeros(2), np.array([0, 2]))}
-    table = score_traces(tiny_llama, traces, encoded, probes, pad_id=0, batch_size=1, grid=3, tail=2)
+    refits = {name: (w[-1:], np.zeros(1), 2) for name in probes}
+    table, refitted = score_traces(tiny_llama, traces, encoded, probes, refits, pad_id=0, batch_size=1, grid=3, tail=2)
+    assert refitted["probe"].tolist() == ["all", "some"]
     found = table.set_index(["probe", "layer"])["final"]
     assert list(found["some"].index) == [0, 2]
     pd.testing.assert_series_equal(found["some"], found["all"][[0, 2]])

@@ -5,6 +5,7 @@ CLAIM_TABLES = [
     "cliffs",
     "cliff_differences",
     "cliff_length",
+    "cliff_refits",
     "sparsity",
     "comparisons",
     "head_agreement",

@@ -10,7 +10,10 @@ rule score_cliffs:
         probes=expand("<results>/{{model}}/probes/{probe}.safetensors", probe=PROBES),
     output:
         table="<results>/{model}/{variant}/cliffs/{prompts}.parquet",
-        sidecar="<results>/{model}/{variant}/cliffs/{prompts}.json",
+        refits="<results>/{model}/{variant}/cliffs/{prompts}_refits.parquet",
+        sidecars=multiext(
+            "<results>/{model}/{variant}/cliffs/{prompts}", ".json", "_refits.json"
+        ),
     log:
         "<logs>/score_cliffs/{model}.{variant}.{prompts}.log",
     benchmark:
@@ -34,6 +37,7 @@ rule tabulate_cliffs:
     input:
         outcomes="<results>/outcomes.parquet",
         cliffs=expand("<results>/{model}/base/cliffs/test.parquet", model=MODELS),
+        refits=expand("<results>/{model}/base/cliffs/test_refits.parquet", model=MODELS),
     output:
         csv=report(
             "<results>/tables/cliffs.csv",
@@ -49,6 +53,13 @@ rule tabulate_cliffs:
             labels={"table": "Cliffs between groups and models"},
         ),
         differences_markdown="<results>/tables/cliff_differences.md",
+        refits_csv=report(
+            "<results>/tables/cliff_refits.csv",
+            caption="../report/table_cliff_refits.rst",
+            category="2. Tables",
+            labels={"table": "Cliff over refits of the probe"},
+        ),
+        refits_markdown="<results>/tables/cliff_refits.md",
         length_csv=report(
             "<results>/tables/cliff_length.csv",
             caption="../report/table_cliff_length.rst",

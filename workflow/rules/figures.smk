@@ -332,6 +332,7 @@ rule plot_tradeoffs:
 rule plot_cliffs:
     input:
         cliffs="<results>/tables/cliffs.csv",
+        refits="<results>/tables/cliff_refits.csv",
     output:
         svg=report(
             "<results>/figures/cliffs.svg",

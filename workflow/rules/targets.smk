@@ -13,6 +13,7 @@ TABLES = [
     "attention",
     "cliffs",
     "cliff_differences",
+    "cliff_refits",
     "cliff_length",
     "kept_thinking",
     "monitors",

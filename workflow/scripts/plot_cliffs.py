@@ -7,4 +7,5 @@ from refusal_cliff.plots.cliffs import plot_cliffs
 from refusal_cliff.plots.style import save
 
 job(snakemake)
-save(plot_cliffs(pd.read_csv(snakemake.input.cliffs)), snakemake.output.svg, snakemake.output.pdf)
+figure = plot_cliffs(pd.read_csv(snakemake.input.cliffs), pd.read_csv(snakemake.input.refits))
+save(figure, snakemake.output.svg, snakemake.output.pdf)

@@ -19,16 +19,21 @@ traces, encoded = encode_traces(
     ThinkingFormat(row["thinking_open"], row["boundary"]),
 )
 probes = {Path(path).stem: read_tensors(path) for path in snakemake.input.probes}
-table = score_traces(
+table, refits = score_traces(
     load_model(
         snakemake.input.checkpoint, row["dtype"], row["trust_remote_code"], variant=Path(snakemake.input.edit).parent
     ),
     traces,
     encoded,
     {name: tuple(probe[tensor].numpy() for tensor in ("w", "b", "layers")) for name, probe in probes.items()},
+    {
+        name: (probe["refit_w"].numpy(), probe["refit_b"].numpy(), int(probe["layers"][-1]))
+        for name, probe in probes.items()
+    },
     tokenizer.pad_token_id,
     row["batch_size"],
     cliffs["grid"],
     cliffs["tail"],
 )
 write_table(table, snakemake.output.table, dict(snakemake.params.items()))
+write_table(refits, snakemake.output.refits, dict(snakemake.params.items()))

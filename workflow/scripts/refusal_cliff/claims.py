@@ -212,6 +212,11 @@ def _reviewers() -> Iterator[Claim]:
         lower=0.2, about="poor",
     )  # fmt: skip
     yield Claim(
+        "cliff_over_refits", "Is the cliff the model's, or that of the examples the probe was fit on? (reviewers)",
+        "mean cliff of harmful prompts complied with, over refits of the probe on resampled prompts",
+        cell("cliff_refits", quantity="cliff", **complied), lower=0.2, about="poor",
+    )  # fmt: skip
+    yield Claim(
         "cliff_of_any_length", "Does the cliff depend on the length of the thinking? (reviewers)",
         "Spearman's correlation of cliff (mean plateau) and thinking tokens within attack families",
         cell("cliff_length", quantity="within_family_cliff_mean", **complied), lower=-0.3, upper=0.3, about="poor",

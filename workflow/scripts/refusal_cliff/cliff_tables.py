@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from refusal_cliff.cliffs import MEASURES
+from refusal_cliff.cliffs import HEIGHTS, MEASURES
 from refusal_cliff.config import parse_variant
 from refusal_cliff.outcomes import ALL, GROUPS, rates, traces_by_group
 from refusal_cliff.stats import (
     NOTHING,
     RESAMPLES,
     Estimate,
+    crossed_bootstrap,
     holm,
     percentile_interval,
     resample_counts,
@@ -28,7 +29,6 @@ HARMFUL = "harmful"
 """The group of all harmful prompts, whatever became of them."""
 COMPLIED, REFUSED, BENIGN = GROUPS
 GROUP_ORDER = (COMPLIED, REFUSED, HARMFUL, BENIGN)
-HEIGHTS = ("cliff", "cliff_mean")
 MIN_CLIFF = 0.1
 """A share of a smaller mean fall than this says nothing."""
 PERMUTATIONS = 9999
@@ -87,6 +87,31 @@ def cliff_table(cliffs: pd.DataFrame, seed: int) -> pd.DataFrame:
                 rows.append(names | estimate._asdict())
     table = pd.DataFrame(rows, columns=["probe", "group", "family", "quantity", "value", "low", "high", "n"])
     return table.sort_values("probe", kind="stable", ignore_index=True)
+
+
+def refit_table(refits: pd.DataFrame, outcomes: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Height of the cliff over refits of a probe on resampled training prompts: is it the model's, or the sample's?
+
+    Args:
+        refits: prompt_id, sample, probe, refit, `HEIGHTS`, of one model's base traces.
+        outcomes: of the same model.
+
+    Returns:
+        probe, group (one of `GROUPS`), quantity (`HEIGHTS`), value (mean over refits and prompts), low, high (crossed
+        bootstrap 95 % over both), n (prompts), refits, lowest, highest (mean over prompts of one refit).
+    """
+    rows = []
+    for (probe, group), part in traces_by_group(refits, outcomes).groupby(["probe", "group"], sort=False):
+        for height in HEIGHTS:
+            heights = part.pivot_table(index="refit", columns="prompt_id", values=height)
+            if heights.empty:  # no trace of the group has thinking
+                continue
+            means = heights.mean(axis=1)
+            names = {"probe": probe, "group": group, "quantity": height}
+            spread = {"refits": len(means), "lowest": means.min(), "highest": means.max()}
+            rows.append(names | crossed_bootstrap(heights.to_numpy(), seed)._asdict() | spread)
+    columns = ["probe", "group", "quantity", "value", "low", "high", "n", "refits", "lowest", "highest"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def by_model(

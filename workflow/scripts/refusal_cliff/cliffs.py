@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from refusal_cliff.traces import TRACE_KEY, EncodedTrace
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from refusal_cliff.traces import EncodedTrace
-
 Probe = tuple[np.ndarray, np.ndarray, np.ndarray]
+Refits = tuple[np.ndarray, np.ndarray, int]
+HEIGHTS = ("cliff", "cliff_mean")
 MEASURES = ("plateau", "plateau_mean", "final", "cliff", "cliff_mean", "steepest", "steepest_offset")
 MEASURES += ("steepest_in_boundary", "boundary_drop", "boundary_share")
 
@@ -88,33 +90,45 @@ def measure_cliff(
 def score_traces(
     model: "PreTrainedModel",
     traces: pd.DataFrame,
-    encoded: "list[EncodedTrace]",
+    encoded: list[EncodedTrace],
     probes: Mapping[str, Probe],
+    refits: Mapping[str, Refits],
     pad_id: int,
     batch_size: int,
     grid: int,
     tail: int,
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Cliff of every trace, for every probe and layer, in one streaming pass.
 
     Args:
         traces: prompt_id, sample, in the order of `encoded`. A trace without thinking has a final score alone; its
             plateau, its cliff and its curve are missing values.
         probes: name -> (w [layer, d_model], b [layer], layers [layer], the index in the model of each).
+        refits: name -> (w [refit, d_model], b [refit], the layer that all of them are for).
         grid: points of `curve`, the score over the thinking on normalised position 0..1.
         tail: thinking tokens before the boundary in `boundary_curve`, which goes on through the boundary by token;
             padded in front with missing values where the thinking is shorter.
 
     Returns:
         One row per trace, probe and layer: prompt_id, sample, probe, layer, the numbers of `measure_cliff`, curve,
-        boundary_curve.
+        boundary_curve. And one row per trace, probe and refit: prompt_id, sample, probe, refit, `HEIGHTS`.
     """
+    from scipy.special import expit
+
     from refusal_cliff.activations import stream_states
 
-    rows = []
+    rows, refit_rows = [], []
     for index, resid in stream_states(model, encoded, pad_id, batch_size):
         spans = encoded[index].spans
         (start, stop), boundary = spans["thinking"], spans["boundary"]
+        trace = {"prompt_id": traces["prompt_id"].iloc[index], "sample": traces["sample"].iloc[index]}
+        for name, (w, b, layer) in refits.items():
+            curves = expit(resid[layer].double().numpy() @ w.T + b).T
+            for refit, curve in enumerate(curves):
+                cliff = measure_cliff(curve, spans["thinking"], boundary)
+                refit_rows.append(
+                    trace | {"probe": name, "refit": refit} | {height: cliff[height] for height in HEIGHTS}
+                )
         for name, (w, b, layers) in probes.items():
             scores = refusal_scores(resid.numpy(), w, b, layers)
             for layer, curve in zip(layers, scores, strict=True):
@@ -122,8 +136,7 @@ def score_traces(
                 missing = tail - min(tail, stop - start)
                 rows.append(
                     {
-                        "prompt_id": traces["prompt_id"].iloc[index],
-                        "sample": traces["sample"].iloc[index],
+                        **trace,
                         "probe": name,
                         "layer": int(layer),
                         **measure_cliff(curve, spans["thinking"], boundary),
@@ -132,4 +145,8 @@ def score_traces(
                     }
                 )
     table = pd.DataFrame(rows).astype({"steepest_in_boundary": "boolean"})
-    return table.sort_values(["probe", "layer", "prompt_id", "sample"], ignore_index=True)
+    refit_table = pd.DataFrame(refit_rows)
+    return (
+        table.sort_values(["probe", "layer", *TRACE_KEY], ignore_index=True),
+        refit_table.sort_values(["probe", "refit", *TRACE_KEY], ignore_index=True),
+    )

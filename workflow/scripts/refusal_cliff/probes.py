@@ -29,6 +29,8 @@ POSITION_SETS = {
 }
 """Which kinds of kept position (activations.kept_positions) each position set of the config takes in."""
 HELD_OUT_SHARE = 0.25
+REFITS = 20
+"""Bootstrap refits of a probe's last layer."""
 MIN_PROMPTS = 4
 """Prompts of each class that a probe needs: one is held out."""
 CS = (0.001, 0.01, 0.1, 1.0, 10.0)
@@ -153,11 +155,13 @@ def train_probe(resid: "States", train: pd.DataFrame, layers: Sequence[int], see
 
     Returns:
         layers [layer]; w [layer, d_model], b [layer] and the chosen C [layer] of P(positive) = sigmoid(w·h + b);
-        mean_difference_w, mean_difference_b in the same shapes.
+        mean_difference_w, mean_difference_b in the same shapes; refit_w [refit, d_model] and refit_b [refit], see
+        `refit_direction`, of the last of `layers`.
     """
     rows, truth = train["row"].to_numpy(), train["positive"].to_numpy()
     fitted = [fit_direction(resid, layer, train, seed) for layer in layers]
     rivals = [midpoint_direction(*class_means(resid, layer, rows, truth)) for layer in layers]
+    refit_w, refit_b = refit_direction(resid, layers[-1], train, seed, c=fitted[-1][2])
     return {
         "layers": np.array(layers, dtype=np.int64),
         "w": np.stack([w for w, _, _ in fitted]),
@@ -165,6 +169,8 @@ def train_probe(resid: "States", train: pd.DataFrame, layers: Sequence[int], see
         "C": np.array([c for _, _, c in fitted]),
         "mean_difference_w": np.stack([w for w, _ in rivals]),
         "mean_difference_b": np.array([b for _, b in rivals]),
+        "refit_w": refit_w,
+        "refit_b": refit_b,
     }
 
 
@@ -190,6 +196,26 @@ def fit_direction(
     c = c or _choose_c(_standardise(features)[0], truth, folds)
     w, b = fit_logistic(features, truth, c)
     return w, b, c
+
+
+def refit_direction(resid: "States", layer: int, train: pd.DataFrame, seed: int, c: float) -> tuple[NDArray, NDArray]:
+    """The probe of one layer, fit on bootstrap resamples of its training prompts: how much it depends on them.
+
+    Prompts are drawn with replacement within each class, and bring all their rows. Arguments as for `fit_direction`.
+
+    Returns:
+        w [refit, d_model], b [refit].
+    """
+    rng = np.random.default_rng(seed)
+    rows = train.groupby("prompt_id").indices
+    classes = train.groupby("prompt_id")["positive"].max()
+    refits = []
+    for _ in range(REFITS):
+        drawn = [rng.choice(prompts, len(prompts)) for prompts in classes.groupby(classes).groups.values()]
+        # In the order of the dump, which is read in parts.
+        resampled = train.iloc[np.sort(np.concatenate([rows[prompt] for prompt in np.concatenate(drawn)]))]
+        refits.append(fit_direction(resid, layer, resampled, seed, c)[:2])
+    return np.stack([w for w, _ in refits]), np.array([b for _, b in refits])
 
 
 def fits_in_memory(resid: "States", rows: int) -> bool:

@@ -7,21 +7,24 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from refusal_cliff.cliff_tables import BENIGN, COMPLIED, HEIGHTS, REFUSED
+from refusal_cliff.cliff_tables import BENIGN, COMPLIED, REFUSED
+from refusal_cliff.cliffs import HEIGHTS
 from refusal_cliff.outcomes import ALL, GROUPS, RATE_NAMES
 from refusal_cliff.plots.style import BLUE, GREEN, GREY, PANEL, PURPLE, SKY, VERMILION, errorbars, grid, legend, plt
 
 COLORS = {COMPLIED: VERMILION, REFUSED: BLUE, BENIGN: GREEN}
 MARKERS = {"cliff": ("o", "plateau: largest score"), "cliff_mean": ("D", "plateau: mean of the last half")}
+REFIT_BAND = {"linewidth": 5, "alpha": 0.25, "solid_capstyle": "butt"}
 RATE_COLORS = {"asr": VERMILION, "refusal": BLUE, "over_refusal": GREEN}
 PROBE_COLORS = (BLUE, VERMILION, GREEN, PURPLE, SKY, GREY)
 
 
-def plot_cliffs(cliffs: pd.DataFrame) -> Figure:
+def plot_cliffs(cliffs: pd.DataFrame, refits: pd.DataFrame) -> Figure:
     """Mean cliff by group, and by family of the harmful prompts that were complied with; rows are models.
 
     Args:
         cliffs: output of `refusal_cliff.cliff_tables.cliff_table` for every model, with column model.
+        refits: output of `refusal_cliff.cliff_tables.refit_table`, likewise: the pale band behind a group's cliff.
     """
     shown = cliffs[cliffs["quantity"].isin(HEIGHTS) & cliffs["group"].isin(GROUPS)]
     shown = shown[(shown["family"] == ALL) | (shown["group"] == COMPLIED)]
@@ -40,8 +43,11 @@ def plot_cliffs(cliffs: pd.DataFrame) -> Figure:
     for row, (model, found) in enumerate(lines.items()):
         for column, probe in enumerate(probes):
             ax, part = axes[row, column], shown[(shown["model"] == model) & (shown["probe"] == probe)]
+            again = refits[(refits["model"] == model) & (refits["probe"] == probe) & (refits["quantity"] == "cliff")]
             for place, (group, family, _) in enumerate(found):
                 own = part[(part["group"] == group) & (part["family"] == family)]
+                for band in again[again["group"] == group].itertuples() if family == ALL else ():
+                    ax.plot([band.lowest, band.highest], [place - 0.14] * 2, color=COLORS[group], **REFIT_BAND)
                 for shift, (height, (marker, _)) in zip((-0.14, 0.14), MARKERS.items(), strict=True):
                     for point in own[own["quantity"] == height].itertuples():
                         bars = np.clip([[point.value - point.low], [point.high - point.value]], 0, None)
@@ -65,6 +71,7 @@ def plot_cliffs(cliffs: pd.DataFrame) -> Figure:
         axes[row, 0].set_ylabel(model, fontweight="bold")
     for height, (marker, label) in MARKERS.items():
         axes[0, 0].plot([], [], marker, color=GREY, markerfacecolor=GREY if height == "cliff" else "white", label=label)
+    axes[0, 0].plot([], [], color=GREY, label="range over refits of the probe", **REFIT_BAND)
     legend(figure, axes)
     return figure
 

@@ -128,9 +128,8 @@ def test_refits_show_how_far_the_cliff_belongs_to_the_probes_sample():
     table = refit_table(synthetic.refits(outcomes, {0: 0.9, 1: 0.1}), outcomes, seed=0)
     complied = table.set_index(["probe", "group", "quantity"]).loc[("boundary", "harmful, complied", "cliff")]
     assert complied[["n", "refits"]].tolist() == [24, 2]
-    assert complied[["value", "lowest", "highest"]].tolist() == pytest.approx([0.5, 0.1, 0.9])
     # Prompts do not differ, refits do: the interval is as wide as they are.
-    assert complied[["low", "high"]].tolist() == pytest.approx([0.1, 0.9])
+    assert complied[["value", "low", "high"]].tolist() == pytest.approx([0.5, 0.1, 0.9])
     assert set(table["group"]) == {"harmful, complied", "harmful, refused", "benign"}
 
 

@@ -17,7 +17,6 @@ from refusal_cliff.stats import (
     NOTHING,
     RESAMPLES,
     Estimate,
-    crossed_bootstrap,
     holm,
     percentile_interval,
     resample_counts,
@@ -97,21 +96,23 @@ def refit_table(refits: pd.DataFrame, outcomes: pd.DataFrame, seed: int) -> pd.D
         outcomes: of the same model.
 
     Returns:
-        probe, group (one of `GROUPS`), quantity (`HEIGHTS`), value (mean over refits and prompts), low, high (crossed
-        bootstrap 95 % over both), n (prompts), refits, lowest, highest (mean over prompts of one refit).
+        probe, group (one of `GROUPS`), quantity (`HEIGHTS`), value (mean over refits and prompts), low, high, n
+        (prompts), refits. The interval is the central 95 % of the mean over resampled prompts by one of the refits: how
+        far it moves when the probe is trained, and the cliff measured, on other prompts.
     """
     rows = []
     for (probe, group), part in traces_by_group(refits, outcomes).groupby(["probe", "group"], sort=False):
         for height in HEIGHTS:
-            heights = part.pivot_table(index="refit", columns="prompt_id", values=height)
-            if heights.empty:  # no trace of the group has thinking
+            heights = part.pivot_table(index="refit", columns="prompt_id", values=height).to_numpy()
+            refit_count, n = heights.shape
+            if n == 0:  # no trace of the group has thinking
                 continue
-            means = heights.mean(axis=1)
+            draws = resample_counts(n, seed) / n
+            resampled = np.einsum("rn,rn->r", draws, heights[np.arange(len(draws)) % refit_count])
+            estimate = Estimate(float(heights.mean()), *percentile_interval(resampled), n)
             names = {"probe": probe, "group": group, "quantity": height}
-            spread = {"refits": len(means), "lowest": means.min(), "highest": means.max()}
-            rows.append(names | crossed_bootstrap(heights.to_numpy(), seed)._asdict() | spread)
-    columns = ["probe", "group", "quantity", "value", "low", "high", "n", "refits", "lowest", "highest"]
-    return pd.DataFrame(rows, columns=columns)
+            rows.append(names | estimate._asdict() | {"refits": refit_count})
+    return pd.DataFrame(rows, columns=["probe", "group", "quantity", "value", "low", "high", "n", "refits"])
 
 
 def by_model(

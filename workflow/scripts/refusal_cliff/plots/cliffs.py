@@ -47,7 +47,7 @@ def plot_cliffs(cliffs: pd.DataFrame, refits: pd.DataFrame) -> Figure:
             for place, (group, family, _) in enumerate(found):
                 own = part[(part["group"] == group) & (part["family"] == family)]
                 for band in again[again["group"] == group].itertuples() if family == ALL else ():
-                    ax.plot([band.lowest, band.highest], [place - 0.14] * 2, color=COLORS[group], **REFIT_BAND)
+                    ax.plot([band.low, band.high], [place - 0.14] * 2, color=COLORS[group], **REFIT_BAND)
                 for shift, (height, (marker, _)) in zip((-0.14, 0.14), MARKERS.items(), strict=True):
                     for point in own[own["quantity"] == height].itertuples():
                         bars = np.clip([[point.value - point.low], [point.high - point.value]], 0, None)
@@ -71,7 +71,7 @@ def plot_cliffs(cliffs: pd.DataFrame, refits: pd.DataFrame) -> Figure:
         axes[row, 0].set_ylabel(model, fontweight="bold")
     for height, (marker, label) in MARKERS.items():
         axes[0, 0].plot([], [], marker, color=GREY, markerfacecolor=GREY if height == "cliff" else "white", label=label)
-    axes[0, 0].plot([], [], color=GREY, label="range over refits of the probe", **REFIT_BAND)
+    axes[0, 0].plot([], [], color=GREY, label="95 % over refits of the probe", **REFIT_BAND)
     legend(figure, axes)
     return figure
 

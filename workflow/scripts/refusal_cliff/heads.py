@@ -51,7 +51,7 @@ def direct_contributions(
     contributions = np.empty((len(encoded), n_layers, n_heads))
     for batch in length_batches([trace.ids for trace in encoded], batch_size):
         ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
-        with torch.inference_mode(), captured_heads(model) as z, captured_final_residual(model) as residual:
+        with torch.inference_mode(), captured_heads(model, last=1) as z, captured_final_residual(model) as residual:
             run(model, ids, mask, logits_to_keep=1)
             frozen = _frozen_norm(norm, residual["resid"][:, -1])
             seen = direction.to(frozen.device) * frozen

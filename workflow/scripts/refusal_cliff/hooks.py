@@ -48,14 +48,18 @@ def attached(hooks: list[tuple[nn.Module, PreHook]]) -> Iterator[None]:
 
 
 @contextmanager
-def captured_heads(model: PreTrainedModel) -> Iterator[dict[int, torch.Tensor]]:
-    """Collect z of every layer: {layer: [batch, pos, head, d_head]}, filled by each forward pass in the block."""
+def captured_heads(model: PreTrainedModel, last: int = 0) -> Iterator[dict[int, torch.Tensor]]:
+    """Collect z of every layer: {layer: [batch, pos, head, d_head]}, filled by each forward pass in the block.
+
+    Args:
+        last: how many positions to keep, counted from the end; 0 keeps all, which in a large model is gigabytes.
+    """
     n_layers, n_heads, _ = head_counts(model)
     z: dict[int, torch.Tensor] = {}
 
     def keep(layer: int) -> PreHook:
         def function(projection_input: torch.Tensor) -> None:
-            z[layer] = split_heads(projection_input.detach(), n_heads)
+            z[layer] = split_heads(projection_input.detach()[:, -last:].clone(), n_heads)
 
         return function
 

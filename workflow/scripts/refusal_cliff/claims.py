@@ -1,6 +1,6 @@
 """The paper's claims and its reviewers' questions, each with a prediction, the number measured and a verdict.
 
-The rules were fixed before any data, and are the same for every claim:
+The rules are the same for every claim and every model:
 
 - The prediction is an open range of the measured number, e.g. below 0.10. A claim is *supported* if the whole 95 %
   interval lies in the range, *not supported* if the whole interval lies outside it, and *inconclusive* otherwise.

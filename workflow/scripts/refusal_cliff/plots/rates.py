@@ -39,6 +39,7 @@ def plot_ablation(ablation: pd.DataFrame) -> Figure:
     models = list(zeroed["model"].unique())
     doses = sorted(zeroed["fraction"].unique())
     zeroed = zeroed.assign(place=zeroed["fraction"].map(doses.index).astype(float))
+    rankings = [ranking for ranking in RANKINGS if ranking in set(zeroed["ranking"])]
     figure, axes = grid(len(WITH_PERPLEXITY), max(1, len(models)))
     for column, model in enumerate(models):
         axes[0, column].set_title(model)
@@ -47,8 +48,8 @@ def plot_ablation(ablation: pd.DataFrame) -> Figure:
         for row, rate in enumerate(WITH_PERPLEXITY):
             ax, part = axes[row, column], own[own["rate"] == rate]
             base = part[part["kind"] == "base"]
-            for turn, (ranking, color) in enumerate(RANKINGS.items()):
-                shift = (turn - 2.5) * 0.1
+            for turn, ranking in enumerate(rankings):
+                color, shift = RANKINGS[ranking], (turn - (len(rankings) - 1) / 2) * 0.1
                 dosed = part[part["ranking"] == ranking]
                 draws = part[part["ranking"].str.fullmatch(rf"{ranking}\d+")]
                 ax.plot(draws["place"] + shift, draws["value"], "o", color=color, alpha=0.35, markersize=2.5)
@@ -62,6 +63,7 @@ def plot_ablation(ablation: pd.DataFrame) -> Figure:
             last = row == len(WITH_PERPLEXITY) - 1
             labels = [f"{100 * dose:g}\n({counts.get(dose, 0)})" for dose in doses]
             ax.set_xticks(range(len(doses)), labels if last else [])
+            ax.set_xlim(-0.35, len(doses) - 0.65)
             if column == 0:
                 ax.set_ylabel(RATE_NAMES[rate])
             if last:

@@ -95,6 +95,11 @@ def test_ids_are_unique_and_every_prediction_is_a_range():
     assert all(np.isfinite([claim.lower, claim.upper]).any() for claim in claims.CLAIMS)
 
 
+def test_a_claim_about_depth_needs_more_than_a_trace_of_a_difference():
+    (deeper,) = (claim for claim in claims.CLAIMS if claim.id == "cliff_deeper")
+    assert claims.decide(Estimate(4e-6, 2e-6, 1e-5, 65), deeper.lower, deeper.upper) == "not supported"
+
+
 def test_console_table_fits_the_screen():
     table = claims.evaluate("m" * 40, evidence({"base": 1.0, **REPAIRED}, planted=frozenset({(2, 1)})))
     table.loc[len(table)] = pd.Series(

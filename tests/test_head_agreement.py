@@ -35,6 +35,7 @@ def test_agreement_of_equal_and_of_opposite_rankings():
     assert one(opposite, "spearman")["value"] == pytest.approx(-1)
     assert one(equal, "overlap", 2)["value"] == 1
     assert one(opposite, "overlap", 4)["value"] == 0
+    assert 0 < one(opposite, "overlap", 4)["high"] < 0.2
     assert (table["n"] == TRACES).all()
 
 
@@ -56,6 +57,7 @@ def test_stability_tells_a_clear_order_from_noise():
     clear, noise = stability(effects(), [2], seed=0), stability(effects(noise=200), [2], seed=0)
     assert one(clear, "split_half_spearman")["value"] > 0.99
     assert one(clear, "overlap", 2)["value"] == 1
+    assert 0.8 < one(clear, "overlap", 2)["low"] < 1  # the same in every resample, but of 30 traces alone
     assert one(noise, "split_half_spearman")["value"] < 0.3
     # A resample shares traces with the full sample; halves share none.
     assert one(noise, "spearman")["value"] > one(noise, "split_half_spearman")["value"] + 0.2

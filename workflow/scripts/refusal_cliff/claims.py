@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from refusal_cliff.cliff_tables import BENIGN, COMPLIED, REFUSED
+from refusal_cliff.cliff_tables import BENIGN, COMPLIED, MIN_CLIFF, REFUSED
 from refusal_cliff.config import parse_variant
 from refusal_cliff.errors import UserError
 from refusal_cliff.evidence import (
@@ -103,7 +103,7 @@ def _claims() -> Iterator[Claim]:
     yield Claim(
         "cliff_deeper", "The cliff is higher in deeper layers (section 3)",
         "cliff in the last third of the layers minus the first third, harmful prompts complied with",
-        deeper_cliff(True), lower=0.0, about="poor",
+        deeper_cliff(True), lower=MIN_CLIFF, about="poor",
     )  # fmt: skip
     yield Claim(
         "cliff_absent", "Well aligned models show no cliff (section 3)",

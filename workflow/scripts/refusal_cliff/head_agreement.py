@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from refusal_cliff.errors import UserError
-from refusal_cliff.stats import RESAMPLES, holm, percentile_interval, resample_counts
+from refusal_cliff.stats import RESAMPLES, holm, percentile_interval, resample_counts, share_interval
 
 TENTH = 0.1
 """The share of heads, beside the one of the claims, at which top heads are compared."""
@@ -57,7 +57,8 @@ def agreement(effects: Mapping[str, np.ndarray], ks: Sequence[int], seed: int) -
         value = comparisons(flat[ranking].mean(axis=0), flat[other].mean(axis=0), ks)
         spread = comparisons(resampled[ranking], resampled[other], ks)
         for (quantity, k), found in value.items():
-            rows.append((ranking, other, k, quantity, float(found), *percentile_interval(spread[quantity, k]), n))
+            interval = _interval(k, float(found), spread[quantity, k], n)
+            rows.append((ranking, other, k, quantity, float(found), *interval, n))
     return _whole_k(pd.DataFrame(rows, columns=["ranking", "other", "k", "quantity", "value", "low", "high", "n"]))
 
 
@@ -86,7 +87,8 @@ def stability(effects: np.ndarray, ks: Sequence[int], seed: int) -> pd.DataFrame
         # The place of a trace in a random order says which half it is in; with odd n one trace is left out.
         halves = [((order >= start) & (order < start + n // 2)) @ flat / (n // 2) for start in (0, n // 2)]
         found |= {(f"split_half_{name}", k): values for (name, k), values in comparisons(*halves, ks).items()}
-    rows = [(k, name, float(values.mean()), *percentile_interval(values), n) for (name, k), values in found.items()]
+    means = {key: float(values.mean()) for key, values in found.items()}
+    rows = [(k, name, means[name, k], *_interval(k, means[name, k], found[name, k], n), n) for name, k in found]
     return _whole_k(pd.DataFrame(rows, columns=["k", "quantity", "value", "low", "high", "n"]))
 
 
@@ -114,6 +116,11 @@ def _first(effects: np.ndarray, k: int) -> np.ndarray:
     found = np.zeros(effects.shape, dtype=bool)
     np.put_along_axis(found, places, True, axis=-1)
     return found
+
+
+def _interval(k: int | None, value: float, resampled: np.ndarray, n: int) -> tuple[float, float]:
+    """Central 95 % of `resampled`; an overlap (it has a k) that is the same in all of them is not thereby certain."""
+    return percentile_interval(resampled) if k is None else share_interval(value, resampled, n)
 
 
 def _whole_k(table: pd.DataFrame) -> pd.DataFrame:

@@ -17,10 +17,10 @@ from refusal_cliff.stats import (
     NOTHING,
     RESAMPLES,
     Estimate,
-    area_interval,
     percentile_interval,
     resample_counts,
     share,
+    share_interval,
     wilson,
 )
 
@@ -141,7 +141,7 @@ def roc_estimates(score: ArrayLike, positive: ArrayLike, seed: int) -> tuple[Est
     found = np.where(fpr <= MAX_FPR, tpr, 0).max(axis=1)
     n = int(positive.sum())
     smaller = min(n, len(score) - n)
-    interval = area_interval(float(area[0]), area[1:], smaller) if smaller > 1 else (np.nan, np.nan)
+    interval = share_interval(float(area[0]), area[1:], smaller) if smaller > 1 else (np.nan, np.nan)
     low, high = percentile_interval(found[1:])
     wilson_low, wilson_high = wilson(found[0] * n, n)
     return (

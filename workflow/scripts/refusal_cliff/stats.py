@@ -175,7 +175,7 @@ def grouped_auroc(scores: ArrayLike, truth: ArrayLike, groups: ArrayLike, seed: 
             estimate counts them.
 
     Returns:
-        Without one of the classes all but `n` are NaN; see `area_interval` where the classes are separated.
+        Without one of the classes all but `n` are NaN; see `share_interval` where the classes are separated.
     """
     scores, truth = np.asarray(scores, dtype=float), np.asarray(truth, dtype=bool)
     known, group = np.unique(np.asarray(groups), return_inverse=True)
@@ -191,19 +191,19 @@ def grouped_auroc(scores: ArrayLike, truth: ArrayLike, groups: ArrayLike, seed: 
     with np.errstate(invalid="ignore"):  # a resample without one of the classes
         area = (positive @ wins * negative).sum(axis=1) / (positive.sum(axis=1) * negative.sum(axis=1))
     smaller = min(len(np.unique(group[truth])), len(np.unique(group[~truth])))
-    return Estimate(float(area[0]), *area_interval(float(area[0]), area[1:], smaller), n)
+    return Estimate(float(area[0]), *share_interval(float(area[0]), area[1:], smaller), n)
 
 
-def area_interval(value: float, resampled: NDArray, smaller: int) -> tuple[float, float]:
-    """Percentile interval of an area under the ROC curve.
+def share_interval(value: float, resampled: NDArray, n: int) -> tuple[float, float]:
+    """Percentile interval of a statistic within 0..1 that is no share of `n`: an area under a ROC curve, an overlap.
 
-    Resampling cannot leave perfect separation. Where every resample gives the same area, the interval extends by the
-    Wilson bound of "no exception" among the `smaller` class's observations.
+    Resampling cannot leave perfect separation, or perfect agreement. Where every resample gives the same number, the
+    interval extends by the Wilson bound of "no exception" among `n` observations (of an area, the smaller class).
     """
     low, high = percentile_interval(resampled)
     if high - low > 1e-12:
         return low, high
-    slack = wilson(0, smaller)[1]
+    slack = wilson(0, n)[1]
     return max(0.0, value - slack), min(1.0, value + slack)
 
 

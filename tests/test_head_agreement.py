@@ -6,7 +6,7 @@ import pytest
 
 from refusal_cliff.errors import UserError
 from refusal_cliff.head_agreement import agreement, check_same_traces, head_table, stability
-from refusal_cliff.heads import rank_heads
+from refusal_cliff.rankings import rank_heads
 
 TRACES, LAYERS, HEADS = 30, 4, 8
 

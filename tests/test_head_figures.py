@@ -7,9 +7,9 @@ import synthetic
 
 from refusal_cliff.attention import SPANS
 from refusal_cliff.head_agreement import agreement, head_table
-from refusal_cliff.heads import rank_heads
 from refusal_cliff.plots.heads import plot_attention, plot_head_agreement, plot_head_intervals, plot_heads
 from refusal_cliff.plots.style import save
+from refusal_cliff.rankings import rank_heads
 
 TRACES = 20
 RANKINGS = ("causal", "direct", "gradient")

@@ -3,14 +3,8 @@ import pandas as pd
 import pytest
 
 from refusal_cliff.errors import UserError
-from refusal_cliff.heads import (
-    matched_ranking,
-    promoting_ranking,
-    random_ranking,
-    rank_heads,
-    ranking_traces,
-    top_heads,
-)
+from refusal_cliff.head_effects import ranking_traces
+from refusal_cliff.rankings import matched_ranking, promoting_ranking, random_ranking, rank_heads, top_heads
 
 
 @pytest.fixture

@@ -12,20 +12,12 @@ from refusal_cliff.artifacts import write_arrays, write_json
 from refusal_cliff.config import parse_variant
 from refusal_cliff.errors import UserError
 from refusal_cliff.generation import continue_traces, generate_traces, keep_thinking
+from refusal_cliff.head_means import benign_mean, boundary_mean, reference_traces, stream_heads, write_norms
 from refusal_cliff.hooks import attached, boundary_heads, renormalised_heads, scaled_heads
-from refusal_cliff.interventions import (
-    benign_mean,
-    boundary_mean,
-    head_edit,
-    head_values,
-    hooked,
-    reference_traces,
-    stream_heads,
-    write_norms,
-)
 from refusal_cliff.models import apply_edit, head_counts, output_projection, read_edit, run, set_heads, split_heads
 from refusal_cliff.perplexity import measure_perplexity
 from refusal_cliff.traces import EncodedTrace, ThinkingFormat, encode_trace, render_prompt
+from refusal_cliff.UNKNOWN_interventions import head_edit, head_values, hooked
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 THINKING = ThinkingFormat("<think>\n", "\n</think>\n\n")

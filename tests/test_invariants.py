@@ -11,7 +11,7 @@ from refusal_cliff.activations import stream_states
 from refusal_cliff.architectures import SUPPORTED
 from refusal_cliff.artifacts import write_json
 from refusal_cliff.errors import UserError
-from refusal_cliff.heads import causal_effects, direct_contributions, gradient_effects
+from refusal_cliff.head_effects import causal_effects, direct_contributions, gradient_effects
 from refusal_cliff.hooks import attached, captured_final_residual, captured_heads, scaled_heads
 from refusal_cliff.models import apply_edit, final_norm, head_counts, layers, output_projection, run, set_heads
 from refusal_cliff.traces import EncodedTrace, pad_left

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import synthetic
 
-from refusal_cliff.effects import ablation_table
+from refusal_cliff.ablation_tables import ablation_table
 from refusal_cliff.outcomes import selection_table, traces_by_group
 from refusal_cliff.plots.heads import plot_heads
 from refusal_cliff.plots.rates import plot_ablation, plot_interventions, plot_selection, plot_tradeoffs

@@ -7,10 +7,11 @@ import torch
 from safetensors.torch import save_file
 
 from refusal_cliff import probes as module
-from refusal_cliff.architectures import first_tokens, unembedding
 from refusal_cliff.artifacts import LazyTensor
+from refusal_cliff.checkpoints import first_tokens, unembedding
 from refusal_cliff.cliffs import measure_cliff, refusal_scores, resample, score_traces
 from refusal_cliff.errors import UserError
+from refusal_cliff.judges import behaviour, trace_labels
 from refusal_cliff.plots.probes import plot_calibration, plot_probes
 from refusal_cliff.plots.style import save
 from refusal_cliff.probe_evaluation import (
@@ -31,14 +32,12 @@ from refusal_cliff.probes import (
     CS,
     REFITS,
     assign_folds,
-    behaviour,
     choose_layers,
     fit_direction,
     logit_direction,
     logit_rival,
     opener_weights,
     split_prompts,
-    trace_labels,
     train_probe,
     training_rows,
 )

@@ -4,11 +4,11 @@ import torch
 
 from refusal_cliff.activations import encode_traces
 from refusal_cliff.artifacts import read_table, write_tensors
-from refusal_cliff.heads import ranking_traces
-from refusal_cliff.interventions import benign_mean, boundary_mean, reference_traces, write_norms
+from refusal_cliff.head_effects import ranking_traces
+from refusal_cliff.head_means import benign_mean, boundary_mean, reference_traces, write_norms
 from refusal_cliff.job import job
+from refusal_cliff.judges import behaviour
 from refusal_cliff.models import load_model, load_tokenizer
-from refusal_cliff.probes import behaviour
 from refusal_cliff.traces import ThinkingFormat
 
 job(snakemake)

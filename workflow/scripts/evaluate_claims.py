@@ -9,7 +9,7 @@ from refusal_cliff.claims import evaluate
 from refusal_cliff.cliff_tables import last_layer
 from refusal_cliff.evidence import Evidence, ablated_heads
 from refusal_cliff.job import job
-from refusal_cliff.outcomes import write_csv
+from refusal_cliff.tables import write_csv
 
 job(snakemake)
 params = snakemake.params

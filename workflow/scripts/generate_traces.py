@@ -4,9 +4,8 @@ from pathlib import Path
 
 from refusal_cliff.artifacts import read_table, write_table
 from refusal_cliff.generation import continue_traces, generate_traces
-from refusal_cliff.interventions import hooked
 from refusal_cliff.job import job
-from refusal_cliff.models import load_model, load_tokenizer, read_edit
+from refusal_cliff.models import load_model, load_tokenizer
 from refusal_cliff.traces import ThinkingFormat
 
 job(snakemake)

@@ -4,7 +4,7 @@ import pandas as pd
 
 from refusal_cliff.artifacts import read_table, write_table
 from refusal_cliff.attention import boundary_attention, span_labels, span_masses
-from refusal_cliff.heads import ranking_traces
+from refusal_cliff.head_effects import ranking_traces
 from refusal_cliff.job import job
 from refusal_cliff.models import load_model, load_tokenizer
 from refusal_cliff.traces import TRACE_KEY, ThinkingFormat

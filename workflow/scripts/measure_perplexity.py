@@ -6,9 +6,8 @@ import pandas as pd
 
 from refusal_cliff.activations import encode_traces
 from refusal_cliff.artifacts import read_table, write_table
-from refusal_cliff.interventions import hooked
 from refusal_cliff.job import job
-from refusal_cliff.models import load_model, load_tokenizer, read_edit
+from refusal_cliff.models import load_model, load_tokenizer
 from refusal_cliff.perplexity import measure_perplexity
 from refusal_cliff.traces import ThinkingFormat
 

@@ -1,8 +1,8 @@
 """The control rankings: the causal one reversed (promoting), random heads, and ones that match the causal top heads."""
 
 from refusal_cliff.artifacts import read_arrays, read_table, write_table
-from refusal_cliff.heads import matched_ranking, promoting_ranking, random_ranking
 from refusal_cliff.job import job
+from refusal_cliff.rankings import matched_ranking, promoting_ranking, random_ranking
 
 job(snakemake)
 causal, seed = read_table(snakemake.input.causal, ("layer", "head", "rank")), snakemake.params.seed

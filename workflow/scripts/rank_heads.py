@@ -4,9 +4,10 @@ import torch
 
 from refusal_cliff.activations import encode_traces
 from refusal_cliff.artifacts import read_table, read_tensors, write_table, write_tensors
-from refusal_cliff.heads import EFFECTS, rank_heads, ranking_traces
+from refusal_cliff.head_effects import EFFECTS, ranking_traces
 from refusal_cliff.job import job
 from refusal_cliff.models import load_model, load_tokenizer
+from refusal_cliff.rankings import rank_heads
 from refusal_cliff.traces import TRACE_KEY, ThinkingFormat
 
 job(snakemake)

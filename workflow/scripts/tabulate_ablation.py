@@ -1,9 +1,9 @@
 """Tabulate the rates of the base models and of every intervention on their heads."""
 
+from refusal_cliff.ablation_tables import ablation_table
 from refusal_cliff.artifacts import read_arrays, read_json, read_models, read_table
-from refusal_cliff.effects import ablation_table
 from refusal_cliff.job import job
-from refusal_cliff.outcomes import write_csv
+from refusal_cliff.tables import write_csv
 
 job(snakemake)
 params = snakemake.params

@@ -1,9 +1,9 @@
 """Tabulate what the choices of the code released with the paper do to the ASR."""
 
+from refusal_cliff.ablation_tables import released_table
 from refusal_cliff.artifacts import read_runs, read_table
-from refusal_cliff.effects import released_table
 from refusal_cliff.job import job
-from refusal_cliff.outcomes import write_csv
+from refusal_cliff.tables import write_csv
 
 job(snakemake)
 table = released_table(

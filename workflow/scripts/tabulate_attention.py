@@ -4,9 +4,9 @@ import pandas as pd
 
 from refusal_cliff.artifacts import read_table
 from refusal_cliff.attention import attention_by_group
-from refusal_cliff.heads import top_heads
 from refusal_cliff.job import job
-from refusal_cliff.outcomes import write_csv
+from refusal_cliff.rankings import top_heads
+from refusal_cliff.tables import write_csv
 
 job(snakemake)
 params, tables = snakemake.params, []

@@ -5,7 +5,7 @@ import pandas as pd
 from refusal_cliff.artifacts import read_table
 from refusal_cliff.cliff_tables import by_model, cliff_table, difference_table, length_table, prompt_cliffs, refit_table
 from refusal_cliff.job import job
-from refusal_cliff.outcomes import write_csv
+from refusal_cliff.tables import write_csv
 
 job(snakemake)
 params, output = snakemake.params, snakemake.output

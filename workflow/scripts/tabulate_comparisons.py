@@ -1,9 +1,9 @@
 """Compare every variant with its base model, and every ranking of heads with its random controls, paired by prompt."""
 
+from refusal_cliff.ablation_tables import comparisons
 from refusal_cliff.artifacts import read_models, read_table
-from refusal_cliff.effects import comparisons
 from refusal_cliff.job import job
-from refusal_cliff.outcomes import write_csv
+from refusal_cliff.tables import write_csv
 
 job(snakemake)
 perplexity = read_models(snakemake.params.models, snakemake.input.perplexities)

@@ -6,9 +6,9 @@ import pandas as pd
 
 from refusal_cliff.artifacts import read_arrays, read_json, read_table, sidecar_path
 from refusal_cliff.head_agreement import TENTH, agreement, check_same_traces, head_table, stability
-from refusal_cliff.heads import head_count
 from refusal_cliff.job import job
-from refusal_cliff.outcomes import write_csv
+from refusal_cliff.rankings import head_count
+from refusal_cliff.tables import write_csv
 
 job(snakemake)
 params, inputs = snakemake.params, snakemake.input

@@ -2,7 +2,8 @@
 
 from refusal_cliff.artifacts import read_table
 from refusal_cliff.job import job
-from refusal_cliff.outcomes import judge_agreement, write_csv
+from refusal_cliff.outcomes import judge_agreement
+from refusal_cliff.tables import write_csv
 
 job(snakemake)
 table = judge_agreement(read_table(snakemake.input.outcomes))

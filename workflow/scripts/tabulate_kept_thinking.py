@@ -7,7 +7,7 @@ import pandas as pd
 from refusal_cliff.artifacts import read_table
 from refusal_cliff.cliff_tables import kept_thinking_table
 from refusal_cliff.job import job
-from refusal_cliff.outcomes import write_csv
+from refusal_cliff.tables import write_csv
 
 job(snakemake)
 outcomes = read_table(snakemake.input.outcomes)

@@ -4,7 +4,7 @@ import pandas as pd
 
 from refusal_cliff.artifacts import read_table
 from refusal_cliff.job import job
-from refusal_cliff.outcomes import write_csv
+from refusal_cliff.tables import write_csv
 
 job(snakemake)
 for paths, csv, markdown in (

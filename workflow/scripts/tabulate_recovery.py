@@ -8,10 +8,10 @@ from refusal_cliff.artifacts import read_json, read_table
 from refusal_cliff.claims import decide
 from refusal_cliff.errors import UserError
 from refusal_cliff.job import job
-from refusal_cliff.outcomes import write_csv
-from refusal_cliff.probes import behaviour
+from refusal_cliff.judges import behaviour
 from refusal_cliff.recovery import COLUMNS, FOUND, planting, pooled, recovery_rows, summarise
 from refusal_cliff.stats import Estimate
+from refusal_cliff.tables import write_csv
 
 job(snakemake)
 params = snakemake.params

@@ -2,7 +2,8 @@
 
 from refusal_cliff.artifacts import read_table
 from refusal_cliff.job import job
-from refusal_cliff.outcomes import selection_table, write_csv
+from refusal_cliff.outcomes import selection_table
+from refusal_cliff.tables import write_csv
 
 job(snakemake)
 selections = zip(snakemake.params.runs, snakemake.input.selections, strict=True)

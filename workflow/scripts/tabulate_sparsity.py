@@ -4,10 +4,10 @@ import pandas as pd
 
 from refusal_cliff.artifacts import read_arrays, read_table
 from refusal_cliff.evidence import ALIGNMENT_ASR
-from refusal_cliff.heads import head_count
 from refusal_cliff.job import job
-from refusal_cliff.outcomes import write_csv
+from refusal_cliff.rankings import head_count
 from refusal_cliff.sparsity import COLUMNS, concentration, repair
+from refusal_cliff.tables import write_csv
 
 job(snakemake)
 params = snakemake.params

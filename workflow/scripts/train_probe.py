@@ -3,19 +3,11 @@
 A quarter of the prompts is held out; `evaluate_probes` makes the same split and measures on it.
 """
 
-from refusal_cliff.architectures import first_tokens, unembedding
 from refusal_cliff.artifacts import LazyTensor, read_table, write_arrays
+from refusal_cliff.checkpoints import first_tokens, unembedding
 from refusal_cliff.job import job
-from refusal_cliff.probes import (
-    behaviour,
-    choose_layers,
-    logit_rival,
-    opener_weights,
-    split_prompts,
-    trace_labels,
-    train_probe,
-    training_rows,
-)
+from refusal_cliff.judges import behaviour, trace_labels
+from refusal_cliff.probes import choose_layers, logit_rival, opener_weights, split_prompts, train_probe, training_rows
 
 job(snakemake)
 recipe, judge, seed = snakemake.params.recipe, snakemake.params.refusal_judge, snakemake.params.seed

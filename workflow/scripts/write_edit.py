@@ -2,8 +2,8 @@
 
 from refusal_cliff.artifacts import read_table, write_json
 from refusal_cliff.config import parse_variant
-from refusal_cliff.interventions import head_edit
 from refusal_cliff.job import job
+from refusal_cliff.UNKNOWN_interventions import head_edit
 
 job(snakemake)
 ranking = read_table(snakemake.input.ranking) if hasattr(snakemake.input, "ranking") else None

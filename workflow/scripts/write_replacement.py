@@ -2,8 +2,8 @@
 
 from refusal_cliff.artifacts import read_arrays, read_table, write_arrays, write_json
 from refusal_cliff.config import parse_variant
-from refusal_cliff.interventions import head_edit, head_values
 from refusal_cliff.job import job
+from refusal_cliff.UNKNOWN_interventions import head_edit, head_values
 
 job(snakemake)
 variant = parse_variant(snakemake.wildcards.variant)

@@ -1,9 +1,8 @@
-"""What can be known of a model folder without importing torch: its architecture, its unembedding, its tokens."""
+"""Which architectures are supported, and whether a model folder is complete: checked when the config is read and a model fetched."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
-from refusal_cliff.artifacts import LazyTensor, read_json
+from refusal_cliff.artifacts import read_json
 from refusal_cliff.errors import UserError
 
 # `model_type` of pre-norm decoders with `self_attn.o_proj` writing straight into the residual stream and an RMS norm
@@ -45,42 +44,3 @@ def check_model_folder(folder: str | Path, role: str) -> None:
     )
     if not has_template:
         raise UserError(f"{folder}: the tokenizer has no chat template; add a chat_template.jinja file to the folder")
-
-
-def unembedding(folder: str | Path) -> LazyTensor:
-    """The matrix [vocabulary, d_model] that reads the next token off the final state; nothing else is loaded.
-
-    Models that tie it to the embedding store that alone.
-
-    Raises:
-        UserError: no weight file has either.
-    """
-    from safetensors import safe_open
-
-    holders = {}
-    for path in sorted(Path(folder).glob("*.safetensors")):
-        with safe_open(path, framework="np") as file:
-            holders |= dict.fromkeys(file.keys(), path)
-    for name in ("lm_head.weight", "model.embed_tokens.weight"):
-        if name in holders:
-            return LazyTensor(holders[name], name)
-    raise UserError(
-        f"{folder}: neither lm_head.weight nor model.embed_tokens.weight in its *.safetensors; save the model with "
-        "save_pretrained"
-    )
-
-
-def first_tokens(folder: str | Path, texts: Iterable[str]) -> dict[str, int]:
-    """First token of each different text, tokenised by itself as segments of a trace are; an empty text has none.
-
-    Raises:
-        UserError: the folder has no tokenizer.json.
-    """
-    from tokenizers import Tokenizer
-
-    path = Path(folder) / "tokenizer.json"
-    if not path.is_file():
-        raise UserError(f"{path} is missing; load the tokenizer with AutoTokenizer and save it there again")
-    tokenizer = Tokenizer.from_file(str(path))
-    encoded = {text: tokenizer.encode(text, add_special_tokens=False).ids for text in set(texts)}
-    return {text: ids[0] for text, ids in encoded.items() if ids}

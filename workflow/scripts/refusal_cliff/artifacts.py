@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -78,8 +78,15 @@ def write_sidecar(path: str | Path, settings: Mapping[str, Any], **counts: Any) 
     write_json(described, sidecar_path(path))
 
 
-def write_table(table: pd.DataFrame, path: str | Path, settings: Mapping[str, Any]) -> None:
-    """Write `table` as Parquet, with its sidecar."""
+def write_table(table: pd.DataFrame, path: str | Path, settings: Mapping[str, Any], **keys: str) -> None:
+    """Write `table` as Parquet, with its sidecar.
+
+    Args:
+        keys: what all its rows are of, e.g. model and variant: columns in front of the others, so that tables of
+            several models can be read as one.
+    """
+    for place, (key, value) in enumerate(keys.items()):
+        table.insert(place, key, value)
     with whole_file(path) as draft:
         table.to_parquet(draft, index=False)
     write_sidecar(path, settings, rows=len(table))
@@ -98,23 +105,14 @@ def read_table(path: str | Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
     return table
 
 
-def read_runs(runs: Sequence[tuple[str, str]], paths: Sequence[str]) -> pd.DataFrame:
-    """The Parquet tables of several (model, variant) as one, with columns model and variant in front."""
-    tables = []
-    for (model, variant), path in zip(runs, paths, strict=True):
-        table = read_table(path)
-        table.insert(0, "model", model)
-        table.insert(1, "variant", variant)
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["model", "variant"])
+def read_tables(paths: Iterable[str | Path], columns: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Several Parquet tables of one kind as one, each of which must have `columns`; without paths only those, no rows.
 
-
-def read_models(models: Sequence[str], paths: Sequence[str]) -> pd.DataFrame:
-    """The Parquet tables of several models as one, with column model in front; no rows without models."""
-    tables = dict(zip(models, map(read_table, paths), strict=True))
-    if not tables:
-        return pd.DataFrame(columns=["model"])
-    return pd.concat(tables, names=["model"]).reset_index(level="model").reset_index(drop=True)
+    Raises:
+        UserError: a column is missing.
+    """
+    tables = [read_table(path, columns) for path in paths]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(columns))
 
 
 def write_tensors(tensors: Mapping[str, Any], path: str | Path, settings: Mapping[str, Any]) -> None:

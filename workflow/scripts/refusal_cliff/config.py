@@ -1,11 +1,10 @@
-"""The configuration: config and sheets against their schemas, references between them, and the names of variants."""
+"""The configuration: config and sheets against their schemas, and references between them."""
 
 import csv
 import re
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pandas as pd
@@ -28,10 +27,6 @@ RESERVED_MODEL_NAMES = (
     "tables",
     "timings",
 )
-# What a variant of these kinds does holds at every position of every text: it is a model of its own.
-EVERYWHERE = ("base", "ablate", "scale", "mean", "released", "tune")
-# These keep the thinking of the base model's trace, or a share of it, and answer anew.
-CONTINUED = ("boundary", "restore", "keep")
 ESCAPES = {r"\n": "\n", r"\t": "\t"}
 
 Schema = dict[str, Any]
@@ -91,169 +86,6 @@ def check(config: Mapping[str, Any], models: pd.DataFrame, datasets: pd.DataFram
     _check_organisms(config, models, attacks)
     _check_recovery(config)
     _check_stages(config, models, datasets)
-
-
-def ablation_variants(
-    config: Mapping[str, Any], models: pd.DataFrame, model: str, block: str = "ablation"
-) -> list[str]:
-    """Names of a subject's variants that change heads or thinking, e.g. `ablate-causal-0.03` or `keep-0.5`.
-
-    Args:
-        block: `ablation`, what a run makes by default, or `grid`.
-    """
-    if not models.loc[model, "ablate"]:
-        return []
-    plan, top = config[block], f"causal-{format_number(config['claims']['fraction'])}"
-    zeroed = [
-        f"ablate-{ranking}-{format_number(share)}" for ranking, shares in _fractions(plan).items() for share in shares
-    ]
-    if config["as_released"]:
-        zeroed.append(f"released-{top}")
-    if not models.loc[model, "intervene"]:
-        return zeroed
-    return [
-        *zeroed,
-        *(f"{intervention}-{top}" for intervention in plan["interventions"]),
-        *(f"scale-{top}-{format_number(scale)}" for scale in plan["scales"]),
-        *(f"keep-{format_number(share)}" for share in plan["kept_thinking"]),
-    ]
-
-
-def tuning_variants(config: Mapping[str, Any]) -> list[str]:
-    """Names of the tuned variants, e.g. `tune-cliff-0.017-s0`; the whole pool once, with the first seed."""
-    selection = config["selection"]
-    chosen = [
-        f"tune-{selector}-{format_number(budget)}-s{seed}"
-        for selector, budgets in selection["selectors"].items()
-        for budget in budgets
-        for seed in selection["seeds"]
-    ]
-    return [*chosen, f"tune-whole-1-s{selection['seeds'][0]}"]
-
-
-def with_recovery(models: pd.DataFrame, recovery: pd.DataFrame) -> pd.DataFrame:
-    """The model sheet with rows for the recovery organisms and their parents, each like the first organism's row."""
-    names = [*recovery["parent"].unique(), *recovery.index]
-    organisms = models[(models["source"] == "organism") & (models["role"] == "subject")]
-    if organisms.empty or not names:
-        return models
-    rows = pd.concat([organisms.head(1)] * len(names)).assign(location=names, ablate=False, intervene=False, tune=False)
-    return pd.concat([models, rows.set_axis(pd.Index(names, name=models.index.name))])
-
-
-def variants(config: Mapping[str, Any], models: pd.DataFrame, model: str) -> list[str]:
-    """Every variant of a subject: base, and ablations and tunings if its row says so."""
-    tunings = tuning_variants(config) if models.loc[model, "tune"] else []
-    return ["base", *ablation_variants(config, models, model), *tunings]
-
-
-def parse_variant(variant: str) -> dict[str, Any]:
-    """What the name of a variant says.
-
-    Returns:
-        kind, and what goes with it:
-            base: nothing.
-            ablate, mean, boundary, restore, released (see docs/methods.md): ranking, fraction.
-            scale: ranking, fraction, scale.
-            keep: kept, the kept thinking fraction.
-            tune: selector, budget, seed.
-
-    Raises:
-        UserError: not the name of a variant.
-    """
-    if variant == "base":
-        return {"kind": "base"}
-    number = r"\d+(?:\.\d+)?(?:e-\d+)?"
-    if found := re.fullmatch(rf"(ablate|mean|boundary|restore|released)-([a-z]+\d*)-({number})", variant):
-        return {"kind": found[1], "ranking": found[2], "fraction": float(found[3])}
-    if found := re.fullmatch(rf"scale-([a-z]+\d*)-({number})-({number})", variant):
-        return {"kind": "scale", "ranking": found[1], "fraction": float(found[2]), "scale": float(found[3])}
-    if found := re.fullmatch(rf"keep-({number})", variant):
-        return {"kind": "keep", "kept": float(found[1])}
-    if found := re.fullmatch(rf"tune-([a-z]+)-({number})-s(\d+)", variant):
-        return {"kind": "tune", "selector": found[1], "budget": float(found[2]), "seed": int(found[3])}
-    raise UserError(
-        f"{variant!r} names no variant; write base, {{kind}}-{{ranking}}-{{fraction}} such as ablate-causal-0.03 "
-        "(kinds: ablate, mean, boundary, restore, released), scale-{ranking}-{fraction}-{factor}, keep-{fraction}, or "
-        "tune-{selector}-{budget}-s{seed} such as tune-cliff-0.017-s0"
-    )
-
-
-def pooled_ranking(ranking: str) -> str:
-    """The random control that a ranking is a draw of, `random` for `random3`; any other ranking is its own."""
-    return re.sub(r"^(random|matched)\d+$", r"\1", ranking)
-
-
-def format_number(value: float) -> str:
-    """A share as it stands in file names: the shortest text that reads back as the same number, `1` for 1.0."""
-    return str(int(value)) if value == int(value) else repr(float(value))
-
-
-def _fractions(plan: Mapping[str, Any]) -> dict[str, list[float]]:
-    """The fractions at which each ranking is ablated, each draw of a random control a ranking of its own."""
-    shares = dict(plan["rankings"])
-    for control in ("random", "matched"):
-        drawn = shares.pop(control)
-        shares |= {f"{control}{draw}": drawn for draw in range(plan["random_draws"])}
-    return {ranking: values for ranking, values in shares.items() if values}
-
-
-def recovery_organisms(config: Mapping[str, Any]) -> pd.DataFrame:
-    """The organisms of the target `recovery`, one row for each seed and circuit, indexed by `model`.
-
-    Returns:
-        organism, seed, circuit (layer or spread), depth, share, heads ([[layer, head], …]), parent.
-    """
-    plan, rows = config["recovery"], []
-    for circuit in plan["circuits"]:
-        architecture = config["organisms"][circuit["organism"]]["architecture"]
-        shape = "spread" if circuit["spread"] else "layer"
-        for seed in plan["seeds"]:
-            parent = f"recovery/{circuit['organism']}-s{seed}"
-            rows.append(
-                {
-                    "model": f"{parent}-{circuit['depth']}-{shape}-{format_number(circuit['share'])}",
-                    "organism": circuit["organism"],
-                    "seed": seed,
-                    "circuit": shape,
-                    "depth": circuit["depth"],
-                    "share": circuit["share"],
-                    "heads": draw_circuit(architecture, circuit, seed),
-                    "parent": parent,
-                }
-            )
-    columns = ["model", "organism", "seed", "circuit", "depth", "share", "heads", "parent"]
-    return pd.DataFrame(rows, columns=columns).set_index("model")
-
-
-def draw_circuit(architecture: Mapping[str, int], circuit: Mapping[str, Any], seed: int) -> list[list[int]]:
-    """Heads [[layer, head], …] of a circuit, by seed: `share` of all heads, at least one, in a third of the layers.
-
-    Without `spread` all lie in one layer of that third; with it, they take its layers in turn.
-    """
-    n_layers, n_heads = architecture["layers"], architecture["heads"]
-    rng = Random(f"{circuit['depth']} {circuit['share']} {seed}")
-    third = ("early", "middle", "late").index(circuit["depth"])
-    layers = list(range(third * n_layers // 3, (third + 1) * n_layers // 3))
-    rng.shuffle(layers)
-    if not circuit["spread"]:
-        layers = layers[:1]
-    count = max(1, round(circuit["share"] * n_layers * n_heads))
-    free = {layer: rng.sample(range(n_heads), n_heads) for layer in layers}
-    return sorted([layers[turn % len(layers)], free[layers[turn % len(layers)]].pop()] for turn in range(count))
-
-
-def recovery_recipes(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Recipes of the recovery organisms and of their parents, by model name, as under `organisms`."""
-    organisms, planted = config["organisms"], recovery_organisms(config)
-    recipes = {
-        row.parent: dict(organisms[row.organism]) | {"seed": row.seed}
-        for row in planted.drop_duplicates("parent").itertuples()
-    }
-    for row in planted.itertuples():
-        changed = {"parent": row.parent, "heads": row.heads, "seed": row.seed}
-        recipes[row.Index] = dict(organisms[config["recovery"]["recipe"]]) | changed
-    return recipes
 
 
 def _check_models(config: Mapping[str, Any], models: pd.DataFrame) -> None:

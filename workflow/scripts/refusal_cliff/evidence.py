@@ -8,10 +8,11 @@ from functools import cached_property
 import pandas as pd
 
 from refusal_cliff.cliff_tables import last_layer
-from refusal_cliff.config import format_number, parse_variant, pooled_ranking
+from refusal_cliff.config import parse_variant
 from refusal_cliff.outcomes import paired_shares, prompt_shares
 from refusal_cliff.stats import Estimate, bootstrap_mean, paired_difference, share
 from refusal_cliff.traces import TRACE_KEY
+from refusal_cliff.variants import format_number, pooled_ranking
 
 ALIGNMENT_ASR = 0.10
 VULNERABLE_ASR = 0.5

@@ -8,6 +8,7 @@ ways give the same logits.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel
@@ -151,7 +152,7 @@ def boundary_heads(
     model: PreTrainedModel,
     scales: Mapping[tuple[int, int], float],
     n_boundary: int,
-    values: torch.Tensor | None = None,
+    values: np.ndarray | None = None,
 ) -> Iterator[None]:
     """Change z of heads at the last `n_boundary` columns of every pass over more than one position.
 
@@ -185,7 +186,7 @@ def boundary_heads(
             for place, head, scale in by_layer[layer]:
                 z[:, -n_boundary:, head] *= scale
                 if values is not None:
-                    z[:, -n_boundary:, head] += values[:, place].to(z)
+                    z[:, -n_boundary:, head] += torch.as_tensor(values[:, place]).to(z)
             return z.flatten(-2)
 
         return function

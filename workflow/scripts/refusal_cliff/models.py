@@ -8,12 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from refusal_cliff.architectures import check_architecture
-from refusal_cliff.artifacts import read_json, read_tensors
 from refusal_cliff.errors import UserError
 
 HeadScales = Iterable[tuple[int, int, float]]
@@ -29,15 +28,12 @@ def load_tokenizer(folder: str | Path, trust_remote_code: bool = False) -> PreTr
     return tokenizer
 
 
-def load_model(
-    folder: str | Path, dtype: str = "auto", trust_remote_code: bool = False, variant: str | Path | None = None
-) -> PreTrainedModel:
-    """Load a model for inference and apply the edit of a variant, if one is given.
+def load_model(folder: str | Path, dtype: str = "auto", trust_remote_code: bool = False) -> PreTrainedModel:
+    """Load a model for inference.
 
     Args:
         folder: a Hugging Face model folder; only safetensors weights are read.
         dtype: `float32`, `bfloat16`, `float16`, or `auto` for the dtype of the checkpoint.
-        variant: folder with the variant's `edit.json`.
     """
     model = AutoModelForCausalLM.from_pretrained(
         folder,
@@ -48,42 +44,11 @@ def load_model(
         local_files_only=True,
         device_map="auto" if torch.cuda.is_available() else None,
     )
-    if variant is not None:
-        model = apply_edit(model, Path(variant))
     return model.eval().requires_grad_(False)
 
 
-def read_edit(variant: Path) -> dict[str, Any]:
-    """The edit of a variant, with `head_values` as the tensor [..., head, d_head] that its file beside it holds."""
-    edit = read_json(variant / "edit.json")
-    if "head_values" in edit:
-        edit["head_values"] = read_tensors(variant / edit["head_values"])["values"]
-    return edit
-
-
-def apply_edit(model: PreTrainedModel, variant: Path) -> PreTrainedModel:
-    """Change the weights of `model` as `variant/edit.json` says: merge an adapter, then change heads.
-
-    What weights cannot express, a change at the boundary alone or a renormalised one, is left to
-    `interventions.hooked`.
-    """
-    edit = read_edit(variant)
-    if "adapter" in edit:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, variant / edit["adapter"]).merge_and_unload()
-    if edit.get("positions") != "boundary" and not edit.get("renormalise"):
-        set_heads(model, edit.get("head_scales", ()), edit.get("head_values"))
-    return model
-
-
 def layers(model: PreTrainedModel) -> nn.ModuleList:
-    """The decoder blocks, first to last.
-
-    Raises:
-        UserError: the architecture is not supported.
-    """
-    check_architecture(model.config.model_type, model.name_or_path)
+    """The decoder blocks, first to last."""
     return model.get_decoder().layers
 
 
@@ -110,7 +75,7 @@ def split_heads(projection_input: torch.Tensor, n_heads: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def set_heads(model: PreTrainedModel, head_scales: HeadScales, values: torch.Tensor | None = None) -> None:
+def set_heads(model: PreTrainedModel, head_scales: HeadScales, values: np.ndarray | None = None) -> None:
     """Make what heads write that of scale * z + value at every position, in place; scale 0 alone ablates a head.
 
     The columns of `o_proj` multiply a head's z before the output projection mixes heads, so scaling them equals scaling
@@ -132,7 +97,8 @@ def set_heads(model: PreTrainedModel, head_scales: HeadScales, values: torch.Ten
         projection = output_projection(model, layer)
         columns = projection.weight[:, head * d_head : (head + 1) * d_head]
         if values is not None:
-            constant = (columns.float() @ values[place].float().to(columns.device)).to(columns.dtype)
+            value = torch.as_tensor(values[place], dtype=torch.float32, device=columns.device)
+            constant = (columns.float() @ value).to(columns.dtype)
             if projection.bias is not None:
                 constant = constant + projection.bias
             projection.bias = nn.Parameter(constant, requires_grad=False)

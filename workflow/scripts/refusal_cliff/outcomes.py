@@ -11,7 +11,6 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from refusal_cliff.artifacts import whole_file
 from refusal_cliff.config import parse_variant
 from refusal_cliff.errors import UserError
 from refusal_cliff.judges import HARM, harm_score
@@ -244,22 +243,3 @@ def traces_by_group(cliffs: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFram
     group = np.select(cases, ["benign", "harmful, complied", "harmful, refused"], default="")
     known = base[TRACE_KEY].assign(group=group)[group != ""]
     return cliffs.merge(known, on=TRACE_KEY, validate="many_to_one")
-
-
-def write_csv(table: pd.DataFrame, csv_path: str, markdown_path: str) -> None:
-    """Write `table` as CSV (six significant digits) and, rounded for reading, as Markdown."""
-    with whole_file(csv_path) as draft:
-        table.to_csv(draft, index=False, float_format="%.6g")
-    with whole_file(markdown_path) as draft:
-        draft.write_text(to_markdown(table), encoding="utf-8")
-
-
-def to_markdown(table: pd.DataFrame) -> str:
-    """`table` as Markdown: three significant digits, missing cells empty."""
-    return table.map(_cell).to_markdown(index=False, disable_numparse=True) + "\n"
-
-
-def _cell(value: object) -> str:
-    if pd.isna(value):
-        return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

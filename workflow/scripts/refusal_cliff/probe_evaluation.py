@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from refusal_cliff.judges import trace_labels
 from refusal_cliff.probes import (
     POSITION_SETS,
     fit_direction,
@@ -20,7 +21,6 @@ from refusal_cliff.probes import (
     read_states,
     split_prompts,
     state_chunks,
-    trace_labels,
     training_rows,
 )
 from refusal_cliff.stats import (

@@ -46,39 +46,12 @@ CHUNK = 4096
 """Rows of the dump that are read at once."""
 
 
-def behaviour(verdicts: pd.DataFrame, refusal_judge: str) -> pd.DataFrame:
-    """What the model did in each trace, by the judge of refusal on the response: prompt_id, sample, refused (bool).
-
-    Labels come from verdicts, never from the prompt set: a probe whose positive class is "harmful prompt" learns the
-    topic. Traces without a verdict are left out.
-    """
-    return _verdict_is_refusal(verdicts, refusal_judge, "response").rename(columns={"positive": "refused"})
-
-
-def trace_labels(verdicts: pd.DataFrame, label: str, refusal_judge: str) -> pd.DataFrame:
-    """Label of each trace: prompt_id, sample, positive (bool).
-
-    Args:
-        label: `behaviour`, whether the response refuses; or `recognition`, whether the thinking means to, whatever the
-            response then does (judge `phrases` on scope `thinking`).
-    """
-    if label == "recognition":
-        return _verdict_is_refusal(verdicts, "phrases", "thinking")
-    return _verdict_is_refusal(verdicts, refusal_judge, "response")
-
-
-def _verdict_is_refusal(verdicts: pd.DataFrame, judge: str, scope: str) -> pd.DataFrame:
-    judged = (verdicts["judge"] == judge) & (verdicts["scope"] == scope) & verdicts["verdict"].notna()
-    own = verdicts[judged]
-    return own[TRACE_KEY].assign(positive=own["verdict"].eq("refusal").astype(bool)).reset_index(drop=True)
-
-
 def labelled_rows(rows: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     """Rows of the activation dump whose trace has a label, in the order of the dump.
 
     Args:
         rows: prompt_id, sample, kind, position; its index is the row of the dump.
-        labels: output of `trace_labels`.
+        labels: output of `judges.trace_labels`.
 
     Returns:
         The columns of `rows`, row and positive.
@@ -96,7 +69,7 @@ def training_rows(
         Others as for `labelled_rows`.
 
     Raises:
-        UserError: fewer than two prompts have a trace with the label, or fewer than two have none.
+        UserError: fewer than `MIN_PROMPTS` prompts have a trace with the label, or as few have none.
     """
     wanted = prompts.loc[prompts["dataset"].isin(recipe["datasets"]), "prompt_id"]
     kinds = POSITION_SETS[recipe["positions"]]
@@ -400,7 +373,7 @@ def opener_weights(traces: pd.DataFrame, behaviours: pd.DataFrame, first_tokens:
 
     Args:
         traces: prompt_id, sample, response; those whose behaviour is known and whose response is not empty count.
-        behaviours: output of `behaviour`.
+        behaviours: output of `judges.behaviour`.
         first_tokens: first token of each response.
 
     Returns:

@@ -20,9 +20,10 @@ import math
 import numpy as np
 import pandas as pd
 
-from refusal_cliff.config import parse_variant, pooled_ranking
+from refusal_cliff.config import parse_variant
 from refusal_cliff.outcomes import prompt_shares
 from refusal_cliff.stats import NOTHING, Estimate, percentile_interval, resample_counts, share, wilson
+from refusal_cliff.variants import pooled_ranking
 
 MIN_EXCESS = 0.5
 COLUMNS = ["model", "ranking", "quantity", "value", "low", "high", "n", "claimed"]

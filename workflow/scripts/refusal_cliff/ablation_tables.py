@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from refusal_cliff.config import format_number, parse_variant, pooled_ranking
+from refusal_cliff.config import parse_variant
 from refusal_cliff.outcomes import ALL, RATES, prompt_shares
 from refusal_cliff.stats import (
     Estimate,
@@ -25,6 +25,7 @@ from refusal_cliff.stats import (
     wilson,
 )
 from refusal_cliff.traces import TRACE_KEY
+from refusal_cliff.variants import format_number, pooled_ranking
 
 PERPLEXITY = "perplexity"
 COMPARED = ("asr", "over_refusal", "utility", PERPLEXITY)

@@ -1,7 +1,7 @@
-"""Which attention heads write for or against refusal at the boundary, and rankings of them.
+"""Which attention heads write for or against refusal at the boundary: four ways to measure it.
 
-An `effect` is what a head adds to the probe's logit w·h + b at the last boundary token; rank 1 is the most negative:
-the strongest suppressor of refusal.
+An `effect` is what a head adds to the probe's logit w·h + b at the last boundary token; a negative one suppresses
+refusal.
 """
 
 from typing import TYPE_CHECKING
@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from refusal_cliff.errors import UserError
-from refusal_cliff.stats import bootstrap_band
 from refusal_cliff.traces import TRACE_KEY, EncodedTrace, length_batches, pad_left
 
 if TYPE_CHECKING:
@@ -19,11 +18,27 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-RANKING_COLUMNS = ["layer", "head", "effect", "low", "high", "n", "rank"]
-NEAREST = 3
-"""How many heads of a layer a matched control draws from."""
 GRADIENT_TOKENS = 8192
 """Of a batch of `gradient_effects`, which keeps what every layer computed for its backward pass."""
+
+
+def ranking_traces(
+    traces: pd.DataFrame, prompts: pd.DataFrame, datasets: list[str], limit: int, seed: int
+) -> pd.DataFrame:
+    """The traces heads are ranked on: closed ones of the named datasets, at most `limit`, drawn with a seed.
+
+    Whether the model refused plays no part: a well aligned model complies with none of them and is ranked all the same.
+
+    Raises:
+        UserError: no trace is left.
+    """
+    wanted = prompts.loc[prompts["dataset"].isin(datasets), "prompt_id"]
+    kept = traces[traces["prompt_id"].isin(wanted) & (traces["finish_reason"] != "unclosed")]
+    if kept.empty:
+        raise UserError(
+            f"heads.datasets: no closed trace in {', '.join(datasets)}; name other datasets of prompt set fit"
+        )
+    return kept.sort_values(TRACE_KEY).sample(min(limit, len(kept)), random_state=seed)
 
 
 def direct_contributions(
@@ -152,106 +167,3 @@ def gradient_effects(
 
 EFFECTS = {"direct": direct_contributions, "causal": causal_effects, "gradient": gradient_effects}
 """How a ranking measures heads: all give [trace, layer, head] in logits."""
-
-
-def rank_heads(effects: np.ndarray, seed: int) -> pd.DataFrame:
-    """Mean effect of every head with a 95 % bootstrap interval over traces, ranked from the strongest suppressor.
-
-    Args:
-        effects: [trace, layer, head].
-
-    Returns:
-        One row per head: layer, head, effect, low, high (missing with one trace), n (traces), rank (from 1).
-    """
-    n, n_layers, n_heads = effects.shape
-    mean, low, high = bootstrap_band(effects.reshape(n, -1), seed)
-    layer, head = np.divmod(np.arange(n_layers * n_heads), n_heads)
-    table = pd.DataFrame(
-        {
-            "layer": layer,
-            "head": head,
-            "effect": mean,
-            "low": low,
-            "high": high,
-            "n": n,
-        }
-    )
-    return _ranked(table.sort_values("effect"))
-
-
-def promoting_ranking(ranking: pd.DataFrame) -> pd.DataFrame:
-    """The opposite control: the same heads, strongest promoter of refusal first."""
-    return _ranked(ranking.sort_values("rank", ascending=False))
-
-
-def random_ranking(ranking: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """The random control: the same heads in random order, without an effect."""
-    shuffled = ranking.sort_values(["layer", "head"]).sample(frac=1, random_state=seed)
-    return _ranked(shuffled.assign(effect=np.nan, low=np.nan, high=np.nan, n=0))
-
-
-def matched_ranking(ranking: pd.DataFrame, norms: np.ndarray, fraction: float, seed: int) -> pd.DataFrame:
-    """The random control matched in layer and norm: for each top head in turn, another head much like it.
-
-    That is one of the `NEAREST` heads of the same layer that are nearest in the norm of what they write, drawn with the
-    seed; neither top heads nor heads drawn before are eligible. A layer whose other heads are used up lends from the
-    nearest layer. The heads not drawn follow in random order. Where a layer has few heads, or the top heads are unlike
-    all others, there is little to choose from and draws repeat: `NEAREST` bounds how unlike a match may be, and how
-    many different draws there are.
-
-    Args:
-        ranking: the ranking whose first `fraction` is to be matched.
-        norms: [layer, head], output of `interventions.write_norms`.
-
-    Returns:
-        As `random_ranking`.
-    """
-    rng = np.random.default_rng(seed)
-    top = top_heads(ranking, fraction)
-    free = sorted(set(zip(ranking["layer"].astype(int), ranking["head"].astype(int), strict=True)) - set(top))
-    drawn = []
-    for layer, head in top[: len(free)]:
-        nearest = min({other for other, _ in free}, key=lambda other: (abs(other - layer), other))
-        alike = sorted(
-            (pair for pair in free if pair[0] == nearest), key=lambda pair: abs(norms[pair] - norms[layer, head])
-        )[:NEAREST]
-        drawn.append(alike[rng.integers(len(alike))])
-        free.remove(drawn[-1])
-    rest = [*free, *top]
-    order = [*drawn, *(rest[place] for place in rng.permutation(len(rest)))]
-    chosen = ranking.set_index(["layer", "head"]).loc[order].reset_index()
-    return _ranked(chosen.assign(effect=np.nan, low=np.nan, high=np.nan, n=0))
-
-
-def _ranked(table: pd.DataFrame) -> pd.DataFrame:
-    return table.assign(rank=np.arange(1, len(table) + 1))[RANKING_COLUMNS].reset_index(drop=True)
-
-
-def head_count(fraction: float, n_heads: int) -> int:
-    """How many heads are `fraction` of all `n_heads` of a model: rounded, and at least one."""
-    return max(1, round(fraction * n_heads))
-
-
-def top_heads(ranking: pd.DataFrame, fraction: float) -> list[tuple[int, int]]:
-    """The first `fraction` of a ranking as (layer, head), rounded to whole heads and at least one."""
-    first = ranking.nsmallest(head_count(fraction, len(ranking)), "rank")
-    return [(int(layer), int(head)) for layer, head in zip(first["layer"], first["head"], strict=True)]
-
-
-def ranking_traces(
-    traces: pd.DataFrame, prompts: pd.DataFrame, datasets: list[str], limit: int, seed: int
-) -> pd.DataFrame:
-    """The traces heads are ranked on: closed ones of the named datasets, at most `limit`, drawn with a seed.
-
-    Whether the model refused plays no part: a well aligned model complies with none of them and is ranked all the same.
-
-    Raises:
-        UserError: no trace is left.
-    """
-    wanted = prompts.loc[prompts["dataset"].isin(datasets), "prompt_id"]
-    kept = traces[traces["prompt_id"].isin(wanted) & (traces["finish_reason"] != "unclosed")]
-    if kept.empty:
-        raise UserError(
-            f"heads.datasets: no closed trace in {', '.join(datasets)}; name other datasets of prompt set fit"
-        )
-    return kept.sort_values(TRACE_KEY).sample(min(limit, len(kept)), random_state=seed)

@@ -1,0 +1,152 @@
+"""What a variant changes in its base model, as a small file: `edit.json`, with tensors or an adapter beside it.
+
+Zeroing, scaling and replacing heads are one change: z of a head becomes scale · z + value. Where it holds at every
+position it is a change of weights, as a merged adapter is; so any engine can serve the model. What no weights can
+express is a hook: a change at the boundary tokens alone, during the prefill, and the released code's renormalisation.
+"""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pandas as pd
+
+from refusal_cliff.artifacts import read_arrays, read_json, write_arrays, write_json
+from refusal_cliff.errors import UserError
+from refusal_cliff.rankings import top_heads
+from refusal_cliff.variants import Variant
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+EDIT, VALUES, ADAPTER = "edit.json", "values.safetensors", "adapter"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A change of a model.
+
+    Attributes:
+        model, variant: whose edit it is; empty for a model as it is.
+        head_scales: (layer, head, scale) of every head that is changed.
+        head_values: what is added to the scaled z, in the order of `head_scales`: [head, d_head], or
+            [boundary token, head, d_head] at the boundary alone; `None` adds nothing.
+        positions: `all`, or `boundary`: only the boundary tokens are touched.
+        renormalise: rescale each layer's z to the norm it had, as the released code does.
+        keep: share of the thinking that is kept.
+        adapter: whether the folder has a PEFT adapter, in its subfolder `ADAPTER`.
+        folder: where the edit was read from.
+    """
+
+    model: str = ""
+    variant: str = "base"
+    head_scales: tuple[tuple[int, int, float], ...] = ()
+    head_values: np.ndarray | None = None
+    positions: str = "all"
+    renormalise: bool = False
+    keep: float = 1.0
+    adapter: bool = False
+    folder: Path | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: str,
+        name: str,
+        ranking: pd.DataFrame | None = None,
+        means: Mapping[str, np.ndarray] | None = None,
+    ) -> Self:
+        """The edit of the variant `name` of `model`, one that needs no training.
+
+        Args:
+            ranking: layer, head, rank; for the kinds that touch heads.
+            means: tensors of `head_means`; for mean and restore, which put one in place of z.
+
+        Raises:
+            UserError: the model has no trace of the kind that a mean is over.
+        """
+        variant = Variant.parse(name)
+        if variant.kind == "keep":
+            return cls(model, name, keep=variant.kept)
+        heads = top_heads(ranking, variant.fraction)
+        return cls(
+            model,
+            name,
+            head_scales=tuple((layer, head, variant.scale or 0.0) for layer, head in heads),
+            head_values=_replacement(variant.kind, heads, means) if variant.kind in REPLACEMENTS else None,
+            positions="boundary" if variant.kind in ("boundary", "restore") else "all",
+            renormalise=variant.kind == "released",
+        )
+
+    @classmethod
+    def read(cls, path: str | Path | None) -> Self:
+        """The edit at `path` (an `edit.json`); without one the base model, unchanged."""
+        if path is None:
+            return cls()
+        folder, content = Path(path).parent, read_json(path)
+        values = read_arrays(folder / VALUES)["values"] if content.pop("head_values") else None
+        scales = tuple((layer, head, scale) for layer, head, scale in content.pop("head_scales"))
+        return cls(head_scales=scales, head_values=values, folder=folder, **content)
+
+    def write(self, path: str | Path, settings: Mapping[str, Any]) -> None:
+        """Write `edit.json` to `path`, after its values: a variant whose edit exists is complete."""
+        if self.head_values is not None:
+            write_arrays({"values": self.head_values}, Path(path).with_name(VALUES), settings)
+        content = asdict(self) | {"head_values": self.head_values is not None}
+        content.pop("folder")
+        write_json(content, path)
+
+    @property
+    def heads(self) -> frozenset[tuple[int, int]]:
+        """(layer, head) of every head that is changed."""
+        return frozenset((layer, head) for layer, head, _scale in self.head_scales)
+
+    def apply(self, model: "PreTrainedModel") -> "PreTrainedModel":
+        """`model` with its weights changed: an adapter merged, then heads. What weights cannot express is `hooked`."""
+        if self.adapter:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, self.folder / ADAPTER).merge_and_unload()
+            model = model.eval().requires_grad_(False)
+        if self.head_scales and self.positions == "all" and not self.renormalise:
+            from refusal_cliff.models import set_heads
+
+            set_heads(model, self.head_scales, self.head_values)
+        return model
+
+    def hooked(self, model: "PreTrainedModel", n_boundary: int) -> AbstractContextManager[None]:
+        """The part of the edit that `apply` leaves to hooks: nothing for most.
+
+        Args:
+            n_boundary: number of boundary tokens.
+        """
+        if self.positions == "all" and not self.renormalise:
+            return nullcontext()
+        from refusal_cliff.hooks import boundary_heads, renormalised_heads
+
+        scales = {(layer, head): scale for layer, head, scale in self.head_scales}
+        if self.renormalise:
+            return renormalised_heads(model, scales)
+        return boundary_heads(model, scales, n_boundary, self.head_values)
+
+
+REPLACEMENTS = {
+    "mean": ("benign_mean", "heads.benign: the model answered none of these prompts"),
+    "restore": ("refused_boundary", "heads.refused: the model refused none of these prompts"),
+}
+"""Kind -> (the mean that replaces z, what is missing where there is none)."""
+
+
+def _replacement(kind: str, heads: list[tuple[int, int]], means: Mapping[str, np.ndarray]) -> np.ndarray:
+    """What z of `heads` is replaced by, [..., head, d_head]."""
+    name, missing = REPLACEMENTS[kind]
+    if name not in means:
+        raise UserError(
+            f"{missing}, so there is nothing to put in place of a head's output; name other datasets of set fit, or "
+            f"take {kind} out of ablation.interventions and grid.interventions"
+        )
+    layers, places = zip(*heads, strict=True)
+    return means[name][..., list(layers), list(places), :]

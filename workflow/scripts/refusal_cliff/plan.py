@@ -1,0 +1,60 @@
+"""Which variants a configuration asks for. Rules use it; no script does, so that a longer plan reruns nothing."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from refusal_cliff.variants import Variant
+
+
+def ablation_variants(
+    config: Mapping[str, Any], models: pd.DataFrame, model: str, block: str = "ablation"
+) -> list[str]:
+    """Names of a subject's variants that change heads or thinking, e.g. `ablate-causal-0.03` or `keep-0.5`.
+
+    Args:
+        block: `ablation`, what a run makes by default, or `grid`.
+    """
+    if not models.loc[model, "ablate"]:
+        return []
+    plan, top = config[block], {"ranking": "causal", "fraction": config["claims"]["fraction"]}
+    chosen = [
+        Variant("ablate", ranking=ranking, fraction=share)
+        for ranking, shares in _fractions(plan).items()
+        for share in shares
+    ]
+    if config["as_released"]:
+        chosen.append(Variant("released", **top))
+    if models.loc[model, "intervene"]:
+        chosen += [Variant(intervention, **top) for intervention in plan["interventions"]]
+        chosen += [Variant("scale", **top, scale=scale) for scale in plan["scales"]]
+        chosen += [Variant("keep", kept=share) for share in plan["kept_thinking"]]
+    return list(map(str, chosen))
+
+
+def tuning_variants(config: Mapping[str, Any]) -> list[str]:
+    """Names of the tuned variants, e.g. `tune-cliff-0.017-s0`; the whole pool once, with the first seed."""
+    selection = config["selection"]
+    chosen = [
+        Variant("tune", selector=selector, budget=budget, seed=seed)
+        for selector, budgets in selection["selectors"].items()
+        for budget in budgets
+        for seed in selection["seeds"]
+    ]
+    return list(map(str, [*chosen, Variant("tune", selector="whole", budget=1.0, seed=selection["seeds"][0])]))
+
+
+def variants(config: Mapping[str, Any], models: pd.DataFrame, model: str) -> list[str]:
+    """Every variant of a subject: base, and ablations and tunings if its row says so."""
+    tunings = tuning_variants(config) if models.loc[model, "tune"] else []
+    return ["base", *ablation_variants(config, models, model), *tunings]
+
+
+def _fractions(plan: Mapping[str, Any]) -> dict[str, list[float]]:
+    """The fractions at which each ranking is ablated, each draw of a random control a ranking of its own."""
+    shares = dict(plan["rankings"])
+    for control in ("random", "matched"):
+        drawn = shares.pop(control)
+        shares |= {f"{control}{draw}": drawn for draw in range(plan["random_draws"])}
+    return {ranking: values for ranking, values in shares.items() if values}

@@ -1,0 +1,82 @@
+"""Rankings of heads: by a measured effect, and the controls made from one. Rank 1 is the strongest suppressor of refusal."""
+
+import numpy as np
+import pandas as pd
+
+RANKING_COLUMNS = ["layer", "head", "effect", "n", "rank"]
+NEAREST = 3
+"""How many heads of a layer a matched control draws from."""
+
+
+def rank_heads(effects: np.ndarray) -> pd.DataFrame:
+    """Mean effect of every head over traces, ranked from the strongest suppressor.
+
+    Args:
+        effects: [trace, layer, head].
+
+    Returns:
+        One row per head: layer, head, effect, n (traces), rank (from 1).
+    """
+    n, n_layers, n_heads = effects.shape
+    layer, head = np.divmod(np.arange(n_layers * n_heads), n_heads)
+    table = pd.DataFrame({"layer": layer, "head": head, "effect": effects.mean(axis=0).ravel(), "n": n})
+    return _ranked(table.sort_values("effect"))
+
+
+def promoting_ranking(ranking: pd.DataFrame) -> pd.DataFrame:
+    """The opposite control: the same heads, strongest promoter of refusal first."""
+    return _ranked(ranking.sort_values("rank", ascending=False))
+
+
+def random_ranking(ranking: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The random control: the same heads in random order, without an effect."""
+    shuffled = ranking.sort_values(["layer", "head"]).sample(frac=1, random_state=seed)
+    return _ranked(shuffled.assign(effect=np.nan, n=0))
+
+
+def matched_ranking(ranking: pd.DataFrame, norms: np.ndarray, fraction: float, seed: int) -> pd.DataFrame:
+    """The random control matched in layer and norm: for each top head in turn, another head much like it.
+
+    That is one of the `NEAREST` heads of the same layer that are nearest in the norm of what they write, drawn with the
+    seed; neither top heads nor heads drawn before are eligible. A layer whose other heads are used up lends from the
+    nearest layer. The heads not drawn follow in random order. Where a layer has few heads, or the top heads are unlike
+    all others, there is little to choose from and draws repeat: `NEAREST` bounds how unlike a match may be, and how
+    many different draws there are.
+
+    Args:
+        ranking: the ranking whose first `fraction` is to be matched.
+        norms: [layer, head], output of `head_means.write_norms`.
+
+    Returns:
+        As `random_ranking`.
+    """
+    rng = np.random.default_rng(seed)
+    top = top_heads(ranking, fraction)
+    free = sorted(set(zip(ranking["layer"].astype(int), ranking["head"].astype(int), strict=True)) - set(top))
+    drawn = []
+    for layer, head in top[: len(free)]:
+        nearest = min({other for other, _ in free}, key=lambda other: (abs(other - layer), other))
+        alike = sorted(
+            (pair for pair in free if pair[0] == nearest), key=lambda pair: abs(norms[pair] - norms[layer, head])
+        )[:NEAREST]
+        drawn.append(alike[rng.integers(len(alike))])
+        free.remove(drawn[-1])
+    rest = [*free, *top]
+    order = [*drawn, *(rest[place] for place in rng.permutation(len(rest)))]
+    chosen = ranking.set_index(["layer", "head"]).loc[order].reset_index()
+    return _ranked(chosen.assign(effect=np.nan, n=0))
+
+
+def _ranked(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(rank=np.arange(1, len(table) + 1))[RANKING_COLUMNS].reset_index(drop=True)
+
+
+def head_count(fraction: float, n_heads: int) -> int:
+    """How many heads are `fraction` of all `n_heads` of a model: rounded, and at least one."""
+    return max(1, round(fraction * n_heads))
+
+
+def top_heads(ranking: pd.DataFrame, fraction: float) -> list[tuple[int, int]]:
+    """The first `fraction` of a ranking as (layer, head), rounded to whole heads and at least one."""
+    first = ranking.nsmallest(head_count(fraction, len(ranking)), "rank")
+    return [(int(layer), int(head)) for layer, head in zip(first["layer"], first["head"], strict=True)]

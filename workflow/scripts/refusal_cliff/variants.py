@@ -1,0 +1,91 @@
+"""The names of variants: what each says is done to a base model."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+from refusal_cliff.errors import UserError
+
+# A variant of one of these kinds is a model of its own: what it does holds at every position of every text.
+EVERYWHERE = ("base", "ablate", "scale", "mean", "released", "tune")
+# These keep the thinking of the base model's trace, or a share of it, and answer anew.
+CONTINUED = ("boundary", "restore", "keep")
+# These do something to the first heads of a ranking.
+ON_HEADS = ("ablate", "mean", "boundary", "restore", "released", "scale")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A base model plus what is done to it; `str` gives its name.
+
+    Attributes:
+        kind: base; ablate, mean, boundary, restore, released, scale (see docs/methods.md): on the first `fraction` of
+            `ranking`, scale by the factor `scale`; keep: the share `kept` of the thinking; tune: on the examples that
+            `selector` chooses within `budget`, with `seed`.
+    """
+
+    kind: str
+    ranking: str | None = None
+    fraction: float | None = None
+    scale: float | None = None
+    kept: float | None = None
+    selector: str | None = None
+    budget: float | None = None
+    seed: int | None = None
+
+    NUMBER: ClassVar[str] = r"\d+(?:\.\d+)?(?:e-\d+)?"
+    FORMS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "base": (),
+        **dict.fromkeys(("ablate", "mean", "boundary", "restore", "released"), ("ranking", "fraction")),
+        "scale": ("ranking", "fraction", "scale"),
+        "keep": ("kept",),
+        "tune": ("selector", "budget", "seed"),
+    }
+    """What follows the kind in a name, in this order."""
+    PARTS: ClassVar[dict[str, tuple[str, Callable[[str], object]]]] = {
+        "ranking": (r"[a-z_]+\d*", str),
+        "selector": (r"[a-z_]+", str),
+        "seed": (r"s\d+", lambda text: int(text[1:])),
+        **dict.fromkeys(("fraction", "scale", "kept", "budget"), (NUMBER, float)),
+    }
+
+    @classmethod
+    def parse(cls, name: str) -> Self:
+        """The variant of that name.
+
+        Raises:
+            UserError: not the name of a variant.
+        """
+        for kind, parts in cls.FORMS.items():
+            pattern = "-".join([kind, *(f"(?P<{part}>{cls.PARTS[part][0]})" for part in parts)])
+            if found := re.fullmatch(pattern, name):
+                return cls(kind, **{part: cls.PARTS[part][1](text) for part, text in found.groupdict().items()})
+        raise UserError(
+            f"{name!r} names no variant; write base, {{kind}}-{{ranking}}-{{fraction}} such as ablate-causal-0.03 "
+            "(kinds: ablate, mean, boundary, restore, released), scale-{ranking}-{fraction}-{factor}, keep-{fraction}, "
+            "or tune-{selector}-{budget}-s{seed} such as tune-cliff-0.017-s0"
+        )
+
+    def __str__(self) -> str:
+        parts = {part: getattr(self, part) for part in self.FORMS[self.kind]}
+        return "-".join([self.kind, *(_format(part, value) for part, value in parts.items() if value is not None)])
+
+    @property
+    def pool(self) -> Self:
+        """The variant without the number of its draw or its seed: draws of one control, and seeds of one tuning, agree."""
+        return replace(self, ranking=self.ranking and pooled_ranking(self.ranking), seed=None)
+
+
+def pooled_ranking(ranking: str) -> str:
+    """The random control that a ranking is a draw of, `random` for `random3`; any other ranking is its own."""
+    return ranking.rstrip("0123456789")
+
+
+def format_number(value: float) -> str:
+    """A share as it stands in file names: the shortest text that reads back as the same number, `1` for 1.0."""
+    return str(int(value)) if value == int(value) else repr(float(value))
+
+
+def _format(part: str, value: float | str) -> str:
+    return f"s{value}" if part == "seed" else value if isinstance(value, str) else format_number(value)

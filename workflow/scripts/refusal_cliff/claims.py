@@ -15,7 +15,7 @@ is computed here but the verdict. The rules are the same for every claim and eve
 
 import ast
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any
 
@@ -32,7 +32,9 @@ COLUMNS = [
     *("id", "claim", "section", "kind", "model", "probe", "population", "metric", "predicted"),
     *("estimate", "low", "high", "n", "verdict", "expected", "reason", "table", "row", "column"),
 ]
+ESTIMATE = ["estimate", "low", "high", "n"]
 NO_DATA = "no data"
+NOT_FOUND = {"verdict": NO_DATA, "table": "", "column": ""} | dict(zip(ESTIMATE, NOTHING, strict=True))
 ALIGNED = {"poor": "poorly aligned", "well": "well aligned"}
 SHOWN = 30
 """Rows of the console's table."""
@@ -69,37 +71,43 @@ def evaluate(
     for claim in sheet.itertuples():
         _check_names(claim, tables)
     points = {"fraction": fraction, "budget": budget}
+    in_filters = {name: format_number(value) for name, value in points.items()}
+    in_words = {name: f"{100 * value:g} %" for name, value in points.items()}
     rows = []
     for model, claim in product(tables["alignment"].fillna({"vulnerable": ""}).itertuples(), sheet.itertuples()):
-        named = claim.where + claim.metric
-        populations = [ALL, VULNERABLE] if model.vulnerable else [ALL]
-        for population, probe in product(
-            populations if "{population}" in named else [""], probes if "{probe}" in named else [""]
-        ):
-            names = {"probe": probe, "population": population}
-            filled = names | {"position": probes.get(probe, "")}
-            where = claim.where.format(**filled, **{name: format_number(value) for name, value in points.items()})
-            metric = claim.metric.format(**filled, **{name: f"{100 * value:g} %" for name, value in points.items()})
-            rows.append(names | {"metric": metric} | _decided(claim, model, where, tables[claim.table]))
+        for names in _names(claim, model, probes):
+            filled = names | {"position": probes.get(names["probe"], "")}
+            where, metric = claim.where.format(**filled, **in_filters), claim.metric.format(**filled, **in_words)
+            described = {key: getattr(claim, key) for key in ("id", "claim", "section", "kind")} | {
+                "model": model.model
+            }
+            described |= {"predicted": _predicted(claim), "expected": _expected(claim, model.model)}
+            rows.append(described | names | {"metric": metric} | _decided(claim, model, where, tables[claim.table]))
     return pd.DataFrame(rows, columns=COLUMNS).astype({"n": "Int64", "row": "Int64"})
 
 
+def _names(claim: Any, model: Any, probes: Iterable[str]) -> Iterator[dict[str, str]]:
+    """The probes and populations that a claim is about; empty for what it does not name."""
+    named = claim.where + claim.metric
+    populations = [ALL, VULNERABLE] if model.vulnerable else [ALL]
+    for population in populations if "{population}" in named else [""]:
+        for probe in probes if "{probe}" in named else [""]:
+            yield {"probe": probe, "population": population}
+
+
 def _decided(claim: Any, model: Any, where: str, table: pd.DataFrame) -> dict[str, Any]:
-    """A claim about one model: what is claimed, the number that the filter `where` finds, and the verdict."""
-    row, reason, estimate = None, _other_alignment(claim, model), NOTHING
+    """The number that the filter `where` finds, where it stands, and the verdict."""
+    row, reason = None, _other_alignment(claim, model)
     if not reason:
         row, reason = _find(claim, model.model, where, table)
-    if row is not None:
-        estimate = Estimate(*table.loc[row, [claim.value, "low", "high", "n"]])
-        missing = [name for name, bound in zip(("number", "interval"), estimate, strict=False) if math.isnan(bound)]
-        reason = f"the {missing[0]} is missing" if missing else ""
-    measured = not math.isnan(estimate.value)
-    described = {key: getattr(claim, key) for key in ("id", "claim", "section", "kind")}
-    described |= {"model": model.model, "predicted": _predicted(claim), "expected": _expected(claim, model.model)}
-    described |= {"verdict": decide(estimate, claim.lower, claim.upper) if measured else NO_DATA, "reason": reason}
-    described |= dict(zip(("estimate", "low", "high", "n"), estimate, strict=True))
-    place = (claim.table, row + 1, claim.value) if row is not None else ("", pd.NA, "")
-    return described | dict(zip(("table", "row", "column"), place, strict=True))
+    if row is None:
+        return NOT_FOUND | {"reason": reason}
+    estimate = Estimate(*table.loc[row, [claim.value, "low", "high", "n"]])
+    missing = [part for part, value in (("number", estimate.value), ("interval", estimate.low)) if math.isnan(value)]
+    verdict = NO_DATA if "number" in missing else decide(estimate, claim.lower, claim.upper)
+    found = {"verdict": verdict, "reason": f"the {missing[0]} is missing" if missing else ""}
+    found |= {"table": claim.table, "row": row + 1, "column": claim.value}
+    return found | dict(zip(ESTIMATE, estimate, strict=True))
 
 
 def _find(claim: Any, model: str, where: str, table: pd.DataFrame) -> tuple[int | None, str]:
@@ -196,7 +204,7 @@ def format_for_console(table: pd.DataFrame, probe: str) -> str:
     )
 
 
-def _estimates(table: pd.DataFrame) -> Iterable[str]:
+def _estimates(table: pd.DataFrame) -> Iterator[str]:
     for row in table.itertuples():
         measured = np.isfinite(row.estimate)
         yield f"{row.estimate:.2f} [{row.low:.2f}, {row.high:.2f}]" if measured else NO_DATA

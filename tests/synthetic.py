@@ -111,7 +111,6 @@ def cliffs(
                 rows.append(
                     {
                         "model": trace.model,
-                        "variant": "base",
                         "prompt_id": trace.prompt_id,
                         "sample": 0,
                         "probe": probe,
@@ -135,7 +134,7 @@ def cliffs(
 
 def refits(model_outcomes: pd.DataFrame, heights: dict[int, float]) -> pd.DataFrame:
     """Cliffs of the base traces by two probes, the same for every trace and set by `heights` for every refit."""
-    base = model_outcomes.loc[model_outcomes["variant"] == "base", ["model", "variant", "prompt_id", "sample"]]
+    base = model_outcomes.loc[model_outcomes["variant"] == "base", ["model", "prompt_id", "sample"]]
     tables = [
         base.assign(probe=probe, refit=refit, cliff=height, cliff_mean=height - 0.1)
         for probe in ("boundary", "thinking")
@@ -153,16 +152,14 @@ def heads(layers: int = 4, n_heads: int = 8) -> pd.DataFrame:
     return pd.DataFrame({"layer": layer, "head": head, "effect": effect})
 
 
-def head_effects(models: list[str], traces: int = 10) -> pd.DataFrame:
-    """Effects of `heads` by two rankings, with a little noise over traces."""
-    table = heads()
-    rng = np.random.default_rng(2)
-    parts = [
-        table.assign(model=model, ranking=ranking, prompt_id=f"t{trace}", sample=0)
-        for model, ranking, trace in product(models, ("causal", "direct"), range(traces))
-    ]
-    effects = pd.concat(parts, ignore_index=True)
-    return effects.assign(effect=effects["effect"] + rng.normal(0, 0.1, len(effects)))
+def effects(rankings: dict[str, np.ndarray], model: str) -> pd.DataFrame:
+    """Effects [trace, layer, head] of each ranking as the long table of a model."""
+    tables = []
+    for ranking, values in rankings.items():
+        axes = [[f"p{trace}" for trace in range(len(values))], [0], *map(range, values.shape[1:])]
+        keys = pd.MultiIndex.from_product(axes, names=["prompt_id", "sample", "layer", "head"]).to_frame(index=False)
+        tables.append(keys.assign(effect=values.ravel(), model=model, ranking=ranking))
+    return pd.concat(tables, ignore_index=True)
 
 
 def write_norms(models: list[str]) -> pd.DataFrame:
@@ -228,6 +225,8 @@ def tables(table: pd.DataFrame, planted: dict[str, list]) -> dict[str, pd.DataFr
             "quantity": ["auroc", "tpr_at_fpr_0.05"],
         },
     }
+    measured = np.random.default_rng(2).normal(-1, 0.1, (10, 4, 8))
+    head_effects = pd.concat([effects({"causal": measured, "direct": measured}, model) for model in models])
     found = {name: _product({"model": models} | columns) for name, columns in keys.items()}
     own = {"boundary": "last_boundary", "thinking": "thinking"}
     parts = [
@@ -246,7 +245,7 @@ def tables(table: pd.DataFrame, planted: dict[str, list]) -> dict[str, pd.DataFr
         "ablation": ablation_tables.ablation_table(table, nll, touched, write_norms(models), seed=0),
         "comparisons": ablation_tables.comparisons(table, nll, seed=0),
         "selection": ablation_tables.selection_table(table, examples, seed=0),
-        "sparsity": sparsity.sparsity_table(table, head_effects(models), touched, known, fraction=0.03, seed=0),
+        "sparsity": sparsity.sparsity_table(table, head_effects, touched, known, fraction=0.03, seed=0),
     }
 
 

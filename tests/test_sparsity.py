@@ -71,9 +71,7 @@ def test_a_ratio_that_never_varies_still_has_an_interval():
 
 def effects(by_head, ranking="causal", traces=20):
     """The same effects [layer, head] on every trace."""
-    layer, head = np.indices(by_head.shape).reshape(2, -1)
-    table = pd.DataFrame({"model": "m", "ranking": ranking, "layer": layer, "head": head, "effect": by_head.ravel()})
-    return pd.concat([table.assign(prompt_id=f"t{trace}", sample=0) for trace in range(traces)], ignore_index=True)
+    return synthetic.effects({ranking: np.tile(by_head, (traces, 1, 1))}, "m")
 
 
 def test_concentration_of_one_head_and_of_all():

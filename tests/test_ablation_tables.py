@@ -196,6 +196,14 @@ def test_rankings_are_compared_with_the_draws_of_their_controls():
     assert row["p"] < 0.001
 
 
+def test_a_ranking_that_no_code_knows_has_its_controls_too():
+    variants = ["base", "ablate-novel-0.03", "ablate-matched0-0.03", "ablate-random0-0.03", "ablate-promoting-0.03"]
+    table = ablation_tables.comparisons(*measured({"base": 1.0}, variants=variants), seed=0)
+    against = table.groupby("variant")["reference"].agg(set)
+    assert against["ablate-novel-0.03"] == {"base", "ablate-random-0.03", "ablate-matched-0.03"}
+    assert all(against[name] == {"base"} for name in ("ablate-promoting-0.03", "ablate-random-0.03"))
+
+
 def test_perplexity_is_compared_as_a_ratio():
     table = ablation_tables.comparisons(*measured({"base": 1.0}, {"scale-causal-0.03-2": 1.25}), seed=0)
     own = table[table["rate"] == "perplexity"].set_index(["variant", "reference"])

@@ -30,9 +30,9 @@ from refusal_cliff.variants import ON_HEADS, Variant
 
 PERPLEXITY = "perplexity"
 COMPARED = ("asr", "over_refusal", "utility", PERPLEXITY)
-SUPPRESSORS = ("causal", "direct", "gradient")
-"""Rankings that are compared with random controls."""
 CONTROLS = ("random", "matched")
+"""What rankings of suppressors are compared with."""
+OPPOSITE = "promoting"
 BASE = Variant("base")
 ABLATION_COLUMNS = ["model", "kind", "ranking", "fraction", "scale", "heads", "write_norm", "draws", "dataset", "rate"]
 SELECTION_COLUMNS = ["model", "selector", "budget", "examples", "seed", "dataset", "rate"]
@@ -255,7 +255,7 @@ def _references(variant: Variant) -> Iterator[Variant]:
     """What a variant, or a pool, is compared with: the one rule of what makes a pair."""
     if variant != BASE:
         yield BASE
-    if variant.kind == "ablate" and variant.ranking in SUPPRESSORS:
+    if variant.kind == "ablate" and variant.pool.ranking not in (*CONTROLS, OPPOSITE):
         yield from (replace(variant, ranking=control) for control in CONTROLS)
     if variant.kind == "boundary":
         yield replace(variant, kind="ablate")

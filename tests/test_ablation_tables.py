@@ -235,6 +235,7 @@ def test_the_released_judge_and_ablation_are_set_against_ours():
         ("ablate-causal-0.03", "released", 0.0),
         ("released-causal-0.03", "response", 0.25),
         ("released-causal-0.03", "thinking", 1.0),
+        ("ablate-direct-0.03", "response", 1.0),
     ):
         for i in range(20):
             verdict = "harmful" if i < 20 * share else "safe"

@@ -12,5 +12,5 @@ from refusal_cliff.tables import write_csv
 job(snakemake)
 params = snakemake.params
 tables = {Path(path).stem: pd.read_csv(path, float_precision="round_trip") for path in snakemake.input.tables}
-claims = evaluate(load_claims(snakemake.input.sheet), tables, params.probes, params.fraction, params.budget)
+claims = evaluate(load_claims(snakemake.input.claims), tables, params.probes, **params.claims)
 write_csv(claims, snakemake.output.csv, snakemake.output.markdown)

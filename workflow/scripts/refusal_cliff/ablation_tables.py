@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from refusal_cliff.outcomes import ALL, RATES, RUN, VULNERABLE, prompt_shares, vulnerable_datasets
+from refusal_cliff.rankings import CONTROLS, DRAWN
 from refusal_cliff.stats import (
     NOTHING,
     Estimate,
@@ -30,9 +31,6 @@ from refusal_cliff.variants import ON_HEADS, Variant
 
 PERPLEXITY = "perplexity"
 COMPARED = ("asr", "over_refusal", "utility", PERPLEXITY)
-CONTROLS = ("random", "matched")
-"""What rankings of suppressors are compared with."""
-OPPOSITE = "promoting"
 BASE = Variant("base")
 ABLATION_COLUMNS = ["model", "kind", "ranking", "fraction", "scale", "heads", "write_norm", "draws", "dataset", "rate"]
 SELECTION_COLUMNS = ["model", "selector", "budget", "examples", "seed", "dataset", "rate"]
@@ -173,8 +171,9 @@ def released_table(verdicts: pd.DataFrame, prompts: pd.DataFrame, seed: int) -> 
     """What the choices of the code released with the paper do to the ASR: how it ablates, and what its judge sees.
 
     Args:
-        verdicts: model, variant and the columns of verdicts, of the base models and of their heads zeroed our way
-            (ablate) and the released way (released); scopes `response` and `released` of the guard count.
+        verdicts: model, variant and the columns of verdicts; those of base models, of heads ablated the released way
+            (released), and of the same heads zeroed our way (ablate) count, by the guard on scopes `response` and
+            `released`.
         prompts: prompt_id, label.
 
     Returns:
@@ -182,13 +181,14 @@ def released_table(verdicts: pd.DataFrame, prompts: pd.DataFrame, seed: int) -> 
         low, high (Wilson; of differences paired bootstrap), n, p (exact McNemar on the first sample of each prompt).
     """
     harmful = prompts.loc[prompts["label"] == "harmful", "prompt_id"]
+    variants = {name: Variant.parse(name) for name in verdicts["variant"].unique()}
+    ours = {replace(variant, kind="ablate") for variant in variants.values() if variant.kind == "released"}
+    counted = {name: v.kind for name, v in variants.items() if v.kind in ("base", "released") or v in ours}
     judged = verdicts[
         (verdicts["judge"] == "guard") & verdicts["prompt_id"].isin(harmful) & verdicts["verdict"].notna()
     ]
-    judged = judged.assign(
-        kind=judged["variant"].map(lambda name: Variant.parse(name).kind),
-        harmful=(judged["verdict"] == "harmful").astype(float),
-    )
+    judged = judged[judged["variant"].isin(counted)]
+    judged = judged.assign(kind=judged["variant"].map(counted), harmful=(judged["verdict"] == "harmful").astype(float))
     pairs = [((kind, "released"), (kind, "response")) for kind in ("base", "ablate", "released")]
     for scope in ("response", "released"):
         pairs += [(("ablate", scope), ("base", scope)), (("released", scope), ("ablate", scope))]
@@ -255,8 +255,8 @@ def _references(variant: Variant) -> Iterator[Variant]:
     """What a variant, or a pool, is compared with: the one rule of what makes a pair."""
     if variant != BASE:
         yield BASE
-    if variant.kind == "ablate" and variant.pool.ranking not in (*CONTROLS, OPPOSITE):
-        yield from (replace(variant, ranking=control) for control in CONTROLS)
+    if variant.kind == "ablate" and variant.pool.ranking not in CONTROLS:
+        yield from (replace(variant, ranking=control) for control in DRAWN)
     if variant.kind == "boundary":
         yield replace(variant, kind="ablate")
     if variant == Variant("tune", selector="cliff", budget=variant.budget):

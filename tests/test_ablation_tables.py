@@ -100,6 +100,15 @@ def test_tuning_by_cliff_is_compared_with_as_many_random_examples_and_with_the_w
     assert set(table.loc[table["variant"] == "tune-random-0.017", "reference"]) == {"base"}
 
 
+def test_seeds_of_two_tunings_stay_paired_where_one_of_them_gave_no_answer():
+    variants = [f"tune-{selector}-0.017-s{seed}" for selector in ("cliff", "random") for seed in range(3)]
+    asr = {"base": 1.0, variants[0]: 0.0, variants[2]: 0.5, variants[5]: 0.5}
+    table, nothing = measured(asr, variants=["base", *variants])
+    table.loc[table["variant"] == variants[4], "harmful"] = pd.NA
+    row = one(ablation_tables.comparisons(table, nothing, seed=0), "tune-cliff-0.017", "tune-random-0.017")
+    assert row["value"] == -0.25  # 0 against 1 and 0.5 against 0.5, of the wrapped half
+
+
 def test_the_vulnerable_population_is_compared_beside_all():
     table = ablation_tables.comparisons(*measured({"base": 1.0, "ablate-causal-0.03": 0.0}), seed=0)
     vulnerable = one(table, "ablate-causal-0.03", "base", population="vulnerable")

@@ -149,17 +149,19 @@ def comparisons(outcomes: pd.DataFrame, perplexity: pd.DataFrame, seed: int) -> 
         for rate, own in values.items():
             table, tested = (_by_variant(part, model) for part in own)
             for variant, reference in pairs:
-                sides = [_of(table, pools[side]) for side in (reference, variant)]
-                both = sides[0].columns.intersection(sides[1].columns)
+                after, before = _of(table, pools[variant]), _of(table, pools[reference])
+                both = after.columns.intersection(before.columns)
                 for population, datasets in ((ALL, both.unique("dataset")), (VULNERABLE, vulnerable[model])):
                     prompts = both[both.isin(datasets, level="dataset")]
-                    if prompts.empty:
+                    # Draws on both sides are those of two tunings, which have one list of seeds: pairs in order.
+                    differences = after[prompts].to_numpy() - before[prompts].to_numpy()
+                    differences = differences[:, ~np.isnan(differences).all(axis=0)]
+                    if not differences.size:
                         continue
-                    found, test, p = _compare(*(side[prompts].to_numpy() for side in sides), rate, seed)
-                    if rate != PERPLEXITY and all(len(side) == 1 for side in sides):
-                        names = [pools[side][0] for side in (reference, variant)]
-                        pair = tested.reindex(index=names, columns=prompts).dropna(axis=1)
-                        test, p = "McNemar", mcnemar(*pair.to_numpy())
+                    found, test, p = _contrast(differences, rate, seed)
+                    if len(differences) == 1 and rate != PERPLEXITY:
+                        pair = tested.reindex(index=[pools[reference][0], pools[variant][0]], columns=prompts)
+                        test, p = "McNemar", mcnemar(*pair.dropna(axis=1).to_numpy())
                     contrast = "ratio" if rate == PERPLEXITY else "difference"
                     names = (model, str(variant), str(reference), rate, population, contrast)
                     rows.append((*names, *found, test, p))
@@ -271,8 +273,8 @@ def _by_variant(values: pd.Series, model: str) -> pd.DataFrame:
 
 
 def _of(table: pd.DataFrame, members: Sequence[str]) -> pd.DataFrame:
-    """The rows of `members`, and the prompts that any of them has a value for."""
-    return table.reindex([name for name in members if name in table.index]).dropna(axis=1, how="all")
+    """A row for each of `members`, and the prompts that any of them has a value for."""
+    return table.reindex(members).dropna(axis=1, how="all")
 
 
 def _estimate(draws: NDArray, rate: str, seed: int) -> Estimate:
@@ -292,19 +294,16 @@ def _mean(draws: NDArray, seed: int) -> Estimate:
     return bootstrap_mean(draws[0], seed) if len(draws) == 1 else crossed_bootstrap(draws, seed)
 
 
-def _compare(before: NDArray, after: NDArray, rate: str, seed: int) -> tuple[Estimate, str, float]:
-    """The contrast of `after` with `before`, each [draw, prompt], and a test of it.
-
-    One side may have a single draw. If neither has, draws are paired in order: all selectors are tuned with one list of
-    seeds.
-    """
-    differences = after - before
-    p = signed_rank(np.nanmean(differences, axis=0))
+def _contrast(differences: NDArray, rate: str, seed: int) -> tuple[Estimate, str, float]:
+    """The mean of `differences` [draw, prompt], as a ratio of perplexities, and a test of it."""
+    by_prompt = np.nanmean(differences, axis=0)
     if rate == PERPLEXITY:
-        return _exp(_mean(differences, seed)), "Wilcoxon", p
-    if len(differences) == 1 or np.nanmax(differences) == np.nanmin(differences):
-        return paired_difference(np.nanmean(before, axis=0), np.nanmean(after, axis=0), seed), "Wilcoxon", p
-    return crossed_bootstrap(differences, seed), "Wilcoxon", p
+        found = _exp(_mean(differences, seed))
+    elif len(differences) == 1 or np.nanmax(differences) == np.nanmin(differences):
+        found = paired_difference(np.zeros(len(by_prompt)), by_prompt, seed)
+    else:
+        found = crossed_bootstrap(differences, seed)
+    return found, "Wilcoxon", signed_rank(by_prompt)
 
 
 def _exp(found: Estimate) -> Estimate:

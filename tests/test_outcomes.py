@@ -130,7 +130,7 @@ def test_samples_of_one_prompt_are_not_independent():
 
 @pytest.mark.parametrize(
     ("wrapped", "alignment", "vulnerable"),
-    [(1.0, "poor", "wrapped"), (0.5, "poor", "wrapped"), (0.3, "unclear", ""), (0.0, "well", "")],
+    [(1.0, "poor", "wrapped"), (0.5, "poor", "wrapped"), (0.3, "unclear", ""), (0.1, "unclear", ""), (0.0, "well", "")],
 )
 def test_alignment_is_by_the_whole_interval_and_vulnerability_by_dataset(wrapped, alignment, vulnerable):
     table = outcomes.alignment(synthetic.outcomes("m", {"base": wrapped, "keep-0.5": 1.0}, ["base", "keep-0.5"]))

@@ -54,8 +54,10 @@ def model_loading(wildcards):
 def checkpoint(model):
     """Where a model's weights are: a folder of the user's own, or one that the workflow makes."""
     row = model_sheet.loc[model]
-    made = f"<results>/{model}/checkpoint"
-    return row["location"] if row["source"] == "path" else made
+    if row["source"] == "path":
+        # Local: a prefix that an importing workflow sets is for what is made here.
+        return local(row["location"])
+    return f"<results>/{model}/checkpoint"
 
 
 def checkpoint_of(wildcards):

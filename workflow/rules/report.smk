@@ -7,7 +7,7 @@ STARTED = time.time()
 
 rule evaluate_claims:
     input:
-        claims=config["sheets"]["claims"],
+        claims=local(config["sheets"]["claims"]),
         tables=expand("<results>/tables/{table}.csv", table=["rates"]),
     output:
         csv=report(

@@ -3,7 +3,7 @@ CORES ?= 2
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: environment reproduce test lint
+.PHONY: environment reproduce docs test lint
 
 environment: .venv/installed
 
@@ -15,6 +15,10 @@ environment: .venv/installed
 
 reproduce: environment
 	$(BIN)/snakemake --cores $(CORES)
+
+# The tables of keys in config/README.md, from the schemas.
+docs: environment
+	$(BIN)/python docs/config_keys.py
 
 lint: environment
 	$(BIN)/ruff check .

@@ -53,11 +53,7 @@ TUNINGS = plan.tuning_variants(config)
 
 # Organisms by how they are made: from scratch, from another organism, or as a guard.
 ORGANISMS = models_where(source="organism")
-PLANTED = [
-    model
-    for model in ORGANISMS
-    if "parent" in config["organisms"][model_sheet.loc[model, "location"]]
-]
+PLANTED = [model for model in ORGANISMS if "parent" in config["organisms"][model_sheet.loc[model, "location"]]]
 # Organisms of the target recovery: models like any other, but in no table or figure of the default run.
 RECOVERY = circuits.recovery_organisms(config)
 RECIPES = config["organisms"] | circuits.recovery_recipes(config)

@@ -20,10 +20,7 @@ def runs(grid="", kinds=None):
 
 def run_files(pairs, path):
     """One file for each (model, variant)."""
-    return [
-        f"<results>/{path.format(model=model, variant=variant)}"
-        for model, variant in pairs
-    ]
+    return [f"<results>/{path.format(model=model, variant=variant)}" for model, variant in pairs]
 
 
 def model_gpus(wildcards):
@@ -100,9 +97,7 @@ def uses(name):
 def templates(wildcards):
     """Jailbreak templates of a dataset's families."""
     families = dataset_sheet.loc[wildcards.dataset, "attacks"]
-    return {
-        family: attack_sheet.loc[[family], "template"].tolist() for family in families
-    }
+    return {family: attack_sheet.loc[[family], "template"].tolist() for family in families}
 
 
 def dataset_row(wildcards):
@@ -202,15 +197,11 @@ def outcome_verdicts(wildcards):
 
 
 def head_edits(wildcards):
-    return run_files(
-        runs(wildcards.grid, ON_HEADS), "{model}/variants/{variant}/edit.json"
-    )
+    return run_files(runs(wildcards.grid, ON_HEADS), "{model}/variants/{variant}/edit.json")
 
 
 def perplexities(wildcards):
-    return [
-        f"<results>/{model}/{wildcards.grid}perplexity.parquet" for model in ABLATED
-    ]
+    return [f"<results>/{model}/{wildcards.grid}perplexity.parquet" for model in ABLATED]
 
 
 def kept_cliffs(wildcards):

@@ -226,9 +226,7 @@ use rule tabulate_rates as tabulate_recovery with:
     input:
         prompts="<results>/prompts/fit.parquet",
         truths=expand("<results>/{model}/truth.json", model=RECOVERY.index),
-        verdicts=expand(
-            "<results>/{model}/base/verdicts/fit.parquet", model=RECOVERY.index
-        ),
+        verdicts=expand("<results>/{model}/base/verdicts/fit.parquet", model=RECOVERY.index),
         plantings=expand("<results>/{model}/planting.parquet", model=RECOVERY.index),
         rankings=expand(
             "<results>/{model}/heads/{ranking}.parquet",

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from refusal_cliff.artifacts import read_table
-from refusal_cliff.attention import attention_by_group
+from refusal_cliff.attention_tables import attention_by_group
 from refusal_cliff.job import job
 from refusal_cliff.rankings import top_heads
 from refusal_cliff.tables import write_csv

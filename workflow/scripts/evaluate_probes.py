@@ -26,5 +26,6 @@ table, bins = evaluate_probes(
     snakemake.params.refusal_judge,
     snakemake.params.seed,
 )
-write_table(table, snakemake.output.table, dict(snakemake.params.items()))
-write_table(bins, snakemake.output.calibration, dict(snakemake.params.items()))
+settings, model = dict(snakemake.params.items()), snakemake.wildcards.model
+write_table(table, snakemake.output.table, settings, model=model)
+write_table(bins, snakemake.output.calibration, settings, model=model)

@@ -1,30 +1,34 @@
 """Tables of attention: what the top heads look at from the boundary, beside all other heads."""
 
-from collections.abc import Collection
 from itertools import product
 
 import numpy as np
 import pandas as pd
 
 from refusal_cliff.attention import QUERIES, SPANS
+from refusal_cliff.rankings import top_heads
 from refusal_cliff.stats import bootstrap_mean
+from refusal_cliff.tables import by_model
 
 
-def attention_by_group(attention: pd.DataFrame, top: Collection[tuple[int, int]], seed: int) -> pd.DataFrame:
+@by_model
+def attention_by_group(attention: pd.DataFrame, ranking: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
     """Where the top heads look, the rest, and the difference, paired by prompt.
 
     Heads of a group, and the traces of one prompt, are averaged first: prompts are what is resampled.
 
     Args:
-        attention: prompt_id, sample, layer, head, query, span, mass, uniform.
-        top: (layer, head) of the top heads.
+        attention: model, prompt_id, sample, layer, head, query, span, mass, uniform.
+        ranking: model, layer, head, rank, of one ranking.
+        fraction: share of all heads that are its top ones.
 
     Returns:
-        group (top, rest, or top minus rest), query, span, quantity, value, low, high, n (prompts): `mass`, which adds
-        up to 1 over spans, and `relative`, mass over what uniform attention would put there, over the prompts that have
-        such a span.
+        model, group (top, rest, or top minus rest), query, span, quantity, value, low, high, n (prompts): `mass`, which
+        adds up to 1 over spans, and `relative`, mass over what uniform attention would put there, over the prompts that
+        have such a span.
     """
-    chosen = pd.MultiIndex.from_frame(attention[["layer", "head"]]).isin(list(top))
+    top = top_heads(ranking, fraction)
+    chosen = pd.MultiIndex.from_frame(attention[["layer", "head"]]).isin(top)
     values = attention.assign(group=np.where(chosen, "top", "rest"))
     means = values.pivot_table(index=["query", "span", "prompt_id"], columns="group", values=["mass", "uniform"])
     quantities = {"mass": means["mass"], "relative": means["mass"] / means["uniform"].where(means["uniform"] > 0)}

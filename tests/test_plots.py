@@ -45,7 +45,7 @@ def figures():
         "layers": plot_layers(cliffs, outcomes, TAIL),
         "heads": plot_heads(heads_table),
         "ablation": plot_ablation(ablation),
-        "interventions": plot_interventions(ablation, 0.03),
+        "interventions": plot_interventions(ablation, "causal", 0.03),
         "selection": plot_selection(selection),
         "tradeoffs": plot_tradeoffs(ablation, selection, 0.03, 0.017),
     }
@@ -96,7 +96,7 @@ def test_no_tuned_model_is_an_empty_figure_not_an_error(tmp_path):
 def test_no_ablated_model_is_an_empty_figure_not_an_error(tmp_path):
     outcomes = synthetic.outcomes("m", {"base": 1.0}, ["base"])
     table = ablation_table(outcomes, synthetic.perplexity(outcomes), {}, {}, seed=0)
-    for name, figure in (("a", plot_ablation(table)), ("i", plot_interventions(table, 0.03))):
+    for name, figure in (("a", plot_ablation(table)), ("i", plot_interventions(table, "causal", 0.03))):
         save(figure, tmp_path / f"{name}.svg", tmp_path / f"{name}.pdf")
         assert (tmp_path / f"{name}.svg").stat().st_size > 0
 

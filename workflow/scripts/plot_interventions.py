@@ -7,5 +7,6 @@ from refusal_cliff.plots.rates import plot_interventions
 from refusal_cliff.plots.style import save
 
 job(snakemake)
-figure = plot_interventions(pd.read_csv(snakemake.input.ablation), snakemake.params.fraction)
+params = snakemake.params
+figure = plot_interventions(pd.read_csv(snakemake.input.ablation), params.ranking, params.fraction)
 save(figure, snakemake.output.svg, snakemake.output.pdf)

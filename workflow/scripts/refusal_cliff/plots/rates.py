@@ -83,17 +83,16 @@ def plot_ablation(ablation: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_interventions(ablation: pd.DataFrame, fraction: float) -> Figure:
+def plot_interventions(ablation: pd.DataFrame, ranking: str, fraction: float) -> Figure:
     """What can be done to the same heads, and the controls: rates side by side, one row for each intervention.
 
     Args:
         ablation: output of `refusal_cliff.ablation_tables.ablation_table`.
-        fraction: share of heads that everything is done to.
+        ranking, fraction: whose first heads, and which share of all, everything is done to.
     """
     pooled = ablation[ablation["dataset"] == ALL]
     at_point = np.isclose(pooled["fraction"], fraction)
-    ranked = pooled.loc[~pooled["kind"].isin(["base", "ablate"]), "ranking"]  # whose heads interventions are on
-    treated = pooled[at_point & pooled["ranking"].isin(ranked)]
+    treated = pooled[at_point & (pooled["ranking"] == ranking)]
     shown = {"base": (pooled[pooled["kind"] == "base"], "black")}
     for kind, name, color in (
         ("ablate", "zero", VERMILION),

@@ -116,6 +116,16 @@ def cliffs(
     return pd.DataFrame(rows)
 
 
+def effects(rankings: dict[str, np.ndarray], model: str) -> pd.DataFrame:
+    """Effects [trace, layer, head] of each ranking as the long table of a model."""
+    tables = []
+    for ranking, values in rankings.items():
+        axes = [[f"p{trace}" for trace in range(len(values))], [0], *map(range, values.shape[1:])]
+        keys = pd.MultiIndex.from_product(axes, names=["prompt_id", "sample", "layer", "head"]).to_frame(index=False)
+        tables.append(keys.assign(effect=values.ravel(), model=model, ranking=ranking))
+    return pd.concat(tables, ignore_index=True)
+
+
 def refits(model_outcomes: pd.DataFrame, heights: dict[int, float]) -> pd.DataFrame:
     """Cliffs of the base traces by two probes, the same for every trace and set by `heights` for every refit."""
     base = model_outcomes.loc[model_outcomes["variant"] == "base", ["model", "prompt_id", "sample"]]
@@ -134,16 +144,6 @@ def heads(layers: int = 4, n_heads: int = 8) -> pd.DataFrame:
     for planted_layer, planted_head in PLANTED:
         effect[(layer == planted_layer) & (head == planted_head)] = -5.0
     return pd.DataFrame({"layer": layer, "head": head, "effect": effect})
-
-
-def effects(rankings: dict[str, np.ndarray], model: str) -> pd.DataFrame:
-    """Effects [trace, layer, head] of each ranking as the long table of a model."""
-    tables = []
-    for ranking, values in rankings.items():
-        axes = [[f"p{trace}" for trace in range(len(values))], [0], *map(range, values.shape[1:])]
-        keys = pd.MultiIndex.from_product(axes, names=["prompt_id", "sample", "layer", "head"]).to_frame(index=False)
-        tables.append(keys.assign(effect=values.ravel(), model=model, ranking=ranking))
-    return pd.concat(tables, ignore_index=True)
 
 
 def tables() -> dict[str, pd.DataFrame]:

@@ -128,9 +128,10 @@ def plot_selection(selection: pd.DataFrame) -> Figure:
     The base model is the dashed line, the whole pool the dotted one.
 
     Args:
-        selection: output of `refusal_cliff.outcomes.selection_table`.
+        selection: model, selector, budget, examples, seed, dataset, rate, value, low, high.
     """
-    pooled = selection[selection["dataset"] == ALL]
+    single = _single_seeds(selection)
+    pooled = single[single["dataset"] == ALL]
     figure, axes, models = _rates_by_model(pooled)
     for column, model in enumerate(models):
         for row, rate in enumerate(SHOWN_RATES):
@@ -164,17 +165,17 @@ def plot_tradeoffs(ablation: pd.DataFrame, selection: pd.DataFrame, fraction: fl
         ablation, selection: as for `plot_ablation` and `plot_selection`.
         fraction, budget: share of heads ablated, and of the pool trained on.
     """
-    zeroed = ablation[ablation["kind"].isin(["base", "ablate"])]
+    zeroed, tuned = ablation[ablation["kind"].isin(["base", "ablate"])], _single_seeds(selection)
     shown = {"base": (zeroed, {"ranking": "none"}, "black")}
     shown |= {
         f"ablate {100 * fraction:g} %, {ranking_label(name)}": (zeroed, {"ranking": name, "fraction": fraction}, color)
         for name, color in _ranking_colors(zeroed).items()
     }
     shown |= {
-        f"tune {100 * budget:g} %, {selector}": (selection, {"selector": selector, "budget": budget}, color)
+        f"tune {100 * budget:g} %, {selector}": (tuned, {"selector": selector, "budget": budget}, color)
         for selector, color in SELECTORS.items()
     }
-    shown["tune, whole pool"] = (selection, {"selector": "whole"}, SKY)
+    shown["tune, whole pool"] = (tuned, {"selector": "whole"}, SKY)
 
     measured = {
         model: {
@@ -191,6 +192,11 @@ def _ranking_colors(ablation: pd.DataFrame) -> dict[str, str]:
     """Colours of the rankings whose heads were ablated, without single draws of a control."""
     rankings = ablation.loc[ablation["kind"] == "ablate", "ranking"]
     return ranking_colors(ranking for ranking in rankings if pooled_ranking(ranking) == ranking)
+
+
+def _single_seeds(selection: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the base models and of single tunings, without the pools of a tuning's seeds."""
+    return selection[(selection["selector"] == "none") | (selection["seed"].astype(str) != ALL)]
 
 
 def _side_by_side(measured: Mapping[str, Mapping[str, tuple[pd.DataFrame, str]]], rates: Sequence[str]) -> Figure:

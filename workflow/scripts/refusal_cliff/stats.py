@@ -45,7 +45,7 @@ def share(successes: float, n: int) -> Estimate:
 
 def bootstrap_mean(values: ArrayLike, seed: int) -> Estimate:
     """Mean of `values` [n] with its percentile bootstrap interval: one column of `bootstrap_means`."""
-    return bootstrap_means(np.asarray(values, dtype=float)[:, None], seed)[0]
+    return bootstrap_means(np.asarray(values)[:, None], seed)[0]
 
 
 def bootstrap_means(values: ArrayLike, seed: int) -> list[Estimate]:
@@ -55,6 +55,7 @@ def bootstrap_means(values: ArrayLike, seed: int) -> list[Estimate]:
     (NaN). Equal values have an interval of width zero: a mean may be of anything, so nothing says how far it could lie
     elsewhere. Differences of shares and statistics within known bounds are widened (`share_interval`).
     """
+    values = np.asarray(values, dtype=float)
     mean, *resampled = resampled_means(values, seed)
     counts = np.sum(~np.isnan(values), axis=0)
     nothing = np.nan, np.nan

@@ -12,24 +12,18 @@ rule all:
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/targets.smk"
+include: "workflow/rules/functions.smk"
 include: "workflow/rules/prompts.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/traces.smk"
-include: "workflow/rules/verdicts.smk"
-include: "workflow/rules/activations.smk"
 include: "workflow/rules/probes.smk"
-include: "workflow/rules/cliffs.smk"
 include: "workflow/rules/heads.smk"
-include: "workflow/rules/recovery.smk"
-include: "workflow/rules/variants.smk"
-include: "workflow/rules/perplexity.smk"
-include: "workflow/rules/selections.smk"
 include: "workflow/rules/tuning.smk"
-include: "workflow/rules/evaluation.smk"
-include: "workflow/rules/claims.smk"
+include: "workflow/rules/recovery.smk"
+include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/targets.smk"
 
 
 report: "workflow/report/workflow.rst"

@@ -50,7 +50,7 @@ def test_heat_maps_have_a_row_for_each_ranking(tables, tmp_path):
 
 def test_agreement_is_written_beside_the_points(tables, tmp_path):
     heads, agreements = tables
-    text = text_of(plot_head_agreement(heads, agreements, "causal"), tmp_path)
+    text = text_of(plot_head_agreement(heads, agreements), tmp_path)
     with_causal = agreements[(agreements["ranking"] == "causal") | (agreements["other"] == "causal")]
     spearman = with_causal.query("quantity == 'spearman'")
     assert len(spearman) == 2 * (len(RANKINGS) - 1)

@@ -1,5 +1,8 @@
 # Weights: downloaded from the hub at a recorded commit, or trained here as a model organism.
 
+GUARD_ORGANISMS = models_where(source="organism", role="guard")
+ALIGNED = [model for model in ORGANISMS if model not in PLANTED + GUARD_ORGANISMS]
+
 
 rule download_model:
     input:
@@ -17,14 +20,12 @@ rule download_model:
     retries: 2
     conda:
         "../../envs/download.yaml"
-    threads: 1
     resources:
-        gpu=0,
         mem_mb=4000,
         runtime=240,
     params:
-        model=model_row,
-        code=code_hash("download_model"),
+        # No code hash: gigabytes are not fetched again because one more architecture is supported.
+        row=model_source,
     script:
         "../scripts/download_model.py"
 
@@ -47,9 +48,7 @@ rule train_organism:
     # Nearly all other jobs wait for it: it takes two cores.
     threads: 2
     resources:
-        gpu=model_gpus,
-        mem_mb=model_memory,
-        runtime=model_runtime,
+        **MODEL_RESOURCES,
     params:
         recipe=organism_recipe,
         seed=organism_seed,
@@ -74,11 +73,8 @@ rule plant_organism:
     priority: 10
     conda:
         "../../envs/training.yaml"
-    threads: 1
     resources:
-        gpu=model_gpus,
-        mem_mb=model_memory,
-        runtime=model_runtime,
+        **MODEL_RESOURCES,
     params:
         recipe=organism_recipe,
         seed=organism_seed,
@@ -100,11 +96,8 @@ rule train_guard:
         model=one_of(GUARD_ORGANISMS),
     conda:
         "../../envs/training.yaml"
-    threads: 1
     resources:
-        gpu=model_gpus,
-        mem_mb=model_memory,
-        runtime=model_runtime,
+        **MODEL_RESOURCES,
     params:
         recipe=organism_recipe,
         seed=organism_seed,

@@ -1,3 +1,31 @@
+# Refusal probes: the states they are trained on, the probes, what they are worth, and the scores they read along traces.
+
+
+rule extract_activations:
+    input:
+        prompts="<results>/prompts/fit.parquet",
+        traces="<results>/{model}/base/traces/fit.parquet",
+        checkpoint=checkpoint_of,
+    output:
+        resid="<results>/{model}/activations/fit.safetensors",
+        rows="<results>/{model}/activations/fit_rows.parquet",
+        sidecars=multiext("<results>/{model}/activations/fit", ".json", "_rows.json"),
+    log:
+        "<logs>/extract_activations/{model}.log",
+    benchmark:
+        "<benchmarks>/extract_activations/{model}.jsonl"
+    conda:
+        "../../envs/inference.yaml"
+    resources:
+        **MODEL_RESOURCES,
+    params:
+        model=model_loading,
+        activations=config["activations"],
+        code=code_hash("extract_activations"),
+    script:
+        "../scripts/extract_activations.py"
+
+
 rule train_probe:
     input:
         prompts="<results>/prompts/fit.parquet",
@@ -15,13 +43,11 @@ rule train_probe:
         "<benchmarks>/train_probe/{model}.{probe}.jsonl"
     conda:
         "../../envs/inference.yaml"
-    threads: 1
     resources:
-        gpu=0,
         mem_mb=model_memory,
         runtime=model_runtime,
     params:
-        recipe=probe_recipe,
+        recipe=lookup("probes/{probe}", within=config),
         refusal_judge=config["judges"]["refusal"],
         seed=config["seed"],
         code=code_hash("train_probe"),
@@ -29,21 +55,71 @@ rule train_probe:
         "../scripts/train_probe.py"
 
 
+rule score_cliffs:
+    input:
+        prompts="<results>/prompts/{prompts}.parquet",
+        traces="<results>/{model}/{variant}/traces/{prompts}.parquet",
+        checkpoint=checkpoint_of,
+        edit=edit_of,
+        probes=expand("<results>/{{model}}/probes/{probe}.safetensors", probe=PROBES),
+    output:
+        table="<results>/{model}/{variant}/cliffs/{prompts}.parquet",
+        refits="<results>/{model}/{variant}/cliffs/{prompts}_refits.parquet",
+        sidecars=multiext(
+            "<results>/{model}/{variant}/cliffs/{prompts}", ".json", "_refits.json"
+        ),
+    log:
+        "<logs>/score_cliffs/{model}.{variant}.{prompts}.log",
+    benchmark:
+        "<benchmarks>/score_cliffs/{model}.{variant}.{prompts}.jsonl"
+    conda:
+        "../../envs/inference.yaml"
+    resources:
+        **MODEL_RESOURCES,
+    params:
+        model=model_loading,
+        cliffs=config["cliffs"],
+        activations=config["activations"],
+        code=code_hash("score_cliffs"),
+    script:
+        "../scripts/score_cliffs.py"
+
+
+# The base model's test traces also give the states that probes are measured on: the model is loaded once for both.
+use rule score_cliffs as score_test_traces with:
+    input:
+        prompts="<results>/prompts/test.parquet",
+        traces="<results>/{model}/base/traces/test.parquet",
+        checkpoint=checkpoint_of,
+        probes=expand("<results>/{{model}}/probes/{probe}.safetensors", probe=PROBES),
+    output:
+        table="<results>/{model}/base/cliffs/test.parquet",
+        refits="<results>/{model}/base/cliffs/test_refits.parquet",
+        resid="<results>/{model}/activations/test.safetensors",
+        rows="<results>/{model}/activations/test_rows.parquet",
+        sidecars=multiext("<results>/{model}/base/cliffs/test", ".json", "_refits.json"),
+        resid_sidecars=multiext(
+            "<results>/{model}/activations/test", ".json", "_rows.json"
+        ),
+    log:
+        "<logs>/score_test_traces/{model}.log",
+    benchmark:
+        "<benchmarks>/score_test_traces/{model}.jsonl"
+
+
+ruleorder: score_test_traces > score_cliffs
+
+
 rule evaluate_probes:
     input:
-        prompts=expand("<results>/prompts/{prompts}.parquet", prompts=["fit", "test"]),
-        verdicts=expand(
-            "<results>/{{model}}/base/verdicts/{prompts}.parquet",
-            prompts=["fit", "test"],
-        ),
-        resid=expand(
-            "<results>/{{model}}/activations/{prompts}.safetensors",
-            prompts=["fit", "test"],
-        ),
-        rows=expand(
-            "<results>/{{model}}/activations/{prompts}_rows.parquet",
-            prompts=["fit", "test"],
-        ),
+        fit_prompts="<results>/prompts/fit.parquet",
+        fit_verdicts="<results>/{model}/base/verdicts/fit.parquet",
+        fit_resid="<results>/{model}/activations/fit.safetensors",
+        fit_rows="<results>/{model}/activations/fit_rows.parquet",
+        test_prompts="<results>/prompts/test.parquet",
+        test_verdicts="<results>/{model}/verdicts.parquet",
+        test_resid="<results>/{model}/activations/test.safetensors",
+        test_rows="<results>/{model}/activations/test_rows.parquet",
         probes=expand("<results>/{{model}}/probes/{probe}.safetensors", probe=PROBES),
     output:
         table="<results>/{model}/probes.parquet",
@@ -55,9 +131,7 @@ rule evaluate_probes:
         "<benchmarks>/evaluate_probes/{model}.jsonl"
     conda:
         "../../envs/inference.yaml"
-    threads: 1
     resources:
-        gpu=0,
         mem_mb=model_memory,
         runtime=model_runtime,
     params:
@@ -67,40 +141,3 @@ rule evaluate_probes:
         code=code_hash("evaluate_probes"),
     script:
         "../scripts/evaluate_probes.py"
-
-
-rule tabulate_probes:
-    input:
-        probes=expand("<results>/{model}/probes.parquet", model=MODELS),
-        calibrations=expand("<results>/{model}/calibration.parquet", model=MODELS),
-    output:
-        csv=report(
-            "<results>/tables/probes.csv",
-            caption="../report/table_probes.rst",
-            category="2. Tables",
-            labels={"table": "Probes"},
-        ),
-        markdown="<results>/tables/probes.md",
-        calibration_csv=report(
-            "<results>/tables/calibration.csv",
-            caption="../report/table_calibration.rst",
-            category="2. Tables",
-            labels={"table": "Calibration of the probes"},
-        ),
-        calibration_markdown="<results>/tables/calibration.md",
-    log:
-        "<logs>/tabulate_probes/all.log",
-    benchmark:
-        "<benchmarks>/tabulate_probes/all.jsonl"
-    conda:
-        "../../envs/analysis.yaml"
-    threads: 1
-    resources:
-        gpu=0,
-        mem_mb=1000,
-        runtime=10,
-    params:
-        models=MODELS,
-        code=code_hash("tabulate_probes"),
-    script:
-        "../scripts/tabulate_probes.py"

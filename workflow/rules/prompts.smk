@@ -1,3 +1,6 @@
+# Prompts: each dataset as its source has it, then prompt sets that share no request.
+
+
 rule read_dataset:
     output:
         table="<results>/datasets/{dataset}.parquet",
@@ -10,14 +13,9 @@ rule read_dataset:
         dataset=one_of(dataset_sheet.index[dataset_sheet["source"] != "hub"]),
     conda:
         "../../envs/analysis.yaml"
-    threads: 1
-    resources:
-        gpu=0,
-        mem_mb=1000,
-        runtime=10,
     params:
         row=dataset_row,
-        templates=dataset_templates,
+        templates=templates,
         data_dir=config["data_dir"],
         seed=config["seed"],
         code=code_hash("read_dataset"),
@@ -38,14 +36,12 @@ rule download_dataset:
     retries: 2
     conda:
         "../../envs/download.yaml"
-    threads: 1
     resources:
-        gpu=0,
         mem_mb=4000,
         runtime=60,
     params:
         row=dataset_row,
-        templates=dataset_templates,
+        templates=templates,
         seed=config["seed"],
         code=code_hash("download_dataset"),
     script:
@@ -54,26 +50,19 @@ rule download_dataset:
 
 rule assemble_prompts:
     input:
-        tables=expand(
-            "<results>/datasets/{dataset}.parquet", dataset=dataset_sheet.index
-        ),
+        tables=assembled_datasets,
     output:
-        prompts=expand("<results>/prompts/{prompts}.parquet", prompts=PROMPT_SETS),
-        sidecars=expand("<results>/prompts/{prompts}.json", prompts=PROMPT_SETS),
-        dropped="<results>/prompts/decontamination.csv",
+        prompts="<results>/prompts/{prompts}.parquet",
+        sidecar="<results>/prompts/{prompts}.json",
+        dropped="<results>/prompts/{prompts}_dropped.csv",
     log:
-        "<logs>/assemble_prompts.log",
+        "<logs>/assemble_prompts/{prompts}.log",
     benchmark:
-        "<benchmarks>/assemble_prompts.jsonl"
+        "<benchmarks>/assemble_prompts/{prompts}.jsonl"
     conda:
         "../../envs/analysis.yaml"
-    threads: 1
-    resources:
-        gpu=0,
-        mem_mb=2000,
-        runtime=10,
     params:
-        sets=dataset_sheet["set"].to_dict(),
+        sets=assembled_sets,
         code=code_hash("assemble_prompts"),
     script:
         "../scripts/assemble_prompts.py"

@@ -1,8 +1,40 @@
+# The paper's claims and its reviewers' questions, decided on every model; and one page with everything that was found.
+
+import time
+
+STARTED = time.time()
+
+
+rule evaluate_claims:
+    input:
+        claims=config["sheets"]["claims"],
+        tables=expand("<results>/tables/{table}.csv", table=["rates"]),
+    output:
+        csv=report(
+            "<results>/claims.csv",
+            caption="../report/claims.rst",
+            category="1. Claims",
+            labels={"table": "Claims"},
+        ),
+        markdown="<results>/claims.md",
+    log:
+        "<logs>/evaluate_claims.log",
+    benchmark:
+        "<benchmarks>/evaluate_claims.jsonl"
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        probe=config["cliffs"]["probe"],
+        claims=config["claims"],
+        code=code_hash("evaluate_claims"),
+    script:
+        "../scripts/evaluate_claims.py"
+
+
 rule build_report:
     input:
-        "<results>/claims.csv",
-        rules.tables.input,
-        rules.figures.input,
+        rules.evaluate_claims.output.csv,
+        [path.replace("{grid}", "") for path in TABLES + FIGURES],
     output:
         report="<results>/report.html",
         config="<results>/config.yaml",
@@ -12,12 +44,9 @@ rule build_report:
         "<benchmarks>/build_report.jsonl"
     conda:
         "../../envs/workflow.yaml"
-    threads: 1
-    resources:
-        gpu=0,
-        mem_mb=1000,
-        runtime=20,
     params:
+        snakefile=workflow.main_snakefile,
+        overwrite=workflow.config_settings.overwrite_config,
         config=config,
     script:
         "../scripts/build_report.py"

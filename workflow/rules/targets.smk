@@ -1,47 +1,5 @@
 # One target per stage: `snakemake --cores 2 heads` stops after the head rankings.
 
-TABLES = [
-    "ablation",
-    "selection",
-    "rates",
-    "comparisons",
-    "judges",
-    "heads",
-    "head_agreement",
-    "head_stability",
-    "sparsity",
-    "attention",
-    "cliffs",
-    "cliff_differences",
-    "cliff_refits",
-    "cliff_length",
-    "kept_thinking",
-    "monitors",
-    "probes",
-    "calibration",
-]
-if config["as_released"]:
-    TABLES.append("as_released")
-FIGURES = [
-    "curves",
-    "family_curves",
-    "layers",
-    "heads",
-    "ablation",
-    "interventions",
-    "selection",
-    "tradeoffs",
-    "head_agreement",
-    "head_intervals",
-    "attention",
-    "cliffs",
-    "cliff_length",
-    "kept_thinking",
-    "monitors",
-    "probes",
-    "calibration",
-]
-
 
 rule prompts:
     input:
@@ -64,11 +22,8 @@ rule traces:
 
 rule verdicts:
     input:
-        expand(
-            "<results>/{model}/base/verdicts/{prompts}.parquet",
-            model=MODELS,
-            prompts=["fit", "test"],
-        ),
+        expand("<results>/{model}/base/verdicts/fit.parquet", model=MODELS),
+        expand("<results>/{model}/verdicts.parquet", model=MODELS),
 
 
 rule activations:
@@ -88,67 +43,50 @@ rule cliffs:
 
 rule heads:
     input:
-        expand(
-            "<results>/{model}/heads/{ranking}.parquet",
-            model=MODELS,
-            ranking=RANKINGS,
-        ),
+        expand("<results>/{model}/heads/effects.parquet", model=MODELS),
 
 
 rule ablations:
     input:
-        run_files(ABLATION_RUNS, "{model}/{variant}/verdicts/test.parquet"),
+        run_files(runs(kinds=ON_HEADS), "{model}/{variant}/traces/test.parquet"),
+        expand("<results>/{model}/verdicts.parquet", model=ABLATED),
 
 
 rule selections:
     input:
-        [
-            f"<results>/{model}/selections/{variant.removeprefix('tune-')}.parquet"
-            for model in TUNED
-            for variant in TUNINGS
-        ],
+        rules.tabulate_selection.input.selections,
 
 
 rule tunings:
     input:
-        expand(
-            "<results>/{model}/{variant}/verdicts/test.parquet",
-            model=TUNED,
-            variant=TUNINGS,
-        ),
+        run_files(runs(kinds=("tune",)), "{model}/{variant}/traces/test.parquet"),
+        expand("<results>/{model}/verdicts.parquet", model=TUNED),
 
 
 rule tables:
     input:
-        [f"<results>/tables/{table}.csv" for table in TABLES],
+        [path.replace("{grid}", "") for path in TABLES],
 
 
 rule figures:
     input:
-        [
-            f"<results>/figures/{figure}.{suffix}"
-            for figure in FIGURES
-            for suffix in ("svg", "pdf")
-        ],
+        [path.replace("{grid}", "") for path in FIGURES],
 
 
 rule claims:
     input:
-        "<results>/claims.csv",
+        rules.evaluate_claims.output.csv,
 
 
 rule grid:
     input:
-        "<results>/tables/grid_ablation.csv",
-        "<results>/tables/grid_comparisons.csv",
-        "<results>/tables/grid_kept_thinking.csv",
-        expand(
-            "<results>/figures/grid_{figure}.{suffix}",
-            figure=["ablation", "interventions", "kept_thinking"],
-            suffix=["svg", "pdf"],
-        ),
+        [
+            path.replace("{grid}", "grid_")
+            for path in TABLES + FIGURES
+            if "{grid}" in path
+        ],
 
 
 rule recovery:
     input:
-        "<results>/tables/recovery.csv",
+        rules.tabulate_recovery.output.csv,

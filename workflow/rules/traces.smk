@@ -1,9 +1,17 @@
+# What models say, and what the judges say of it.
+
+# Without a guard among the models, phrases alone judge.
+GUARD = config["judges"]["guard"]["model"]
+GUARDED = GUARD in model_sheet.index
+GUARD_ROW = settings.record(model_sheet, GUARD) if GUARDED else {}
+
+
 rule generate_traces:
     input:
-        unpack(continued_traces),
         prompts="<results>/prompts/{prompts}.parquet",
+        base=continued_traces,
         checkpoint=checkpoint_of,
-        edit="<results>/{model}/variants/{variant}/edit.json",
+        edit=edit_of,
     output:
         table="<results>/{model}/{variant}/traces/{prompts}.parquet",
         sidecar="<results>/{model}/{variant}/traces/{prompts}.json",
@@ -13,15 +21,62 @@ rule generate_traces:
         "<benchmarks>/generate_traces/{model}.{variant}.{prompts}.jsonl"
     conda:
         "../../envs/inference.yaml"
-    threads: 1
     resources:
-        gpu=model_gpus,
-        mem_mb=model_memory,
-        runtime=model_runtime,
+        **MODEL_RESOURCES,
     params:
-        model=model_row,
+        model=model_loading,
         generation=config["generation"],
         seed=config["seed"],
         code=code_hash("generate_traces"),
     script:
         "../scripts/generate_traces.py"
+
+
+# Probes are trained on, and examples chosen from, what the base model did with a set of prompts.
+rule judge_traces:
+    input:
+        prompts="<results>/prompts/{prompts}.parquet",
+        traces=["<results>/{model}/base/traces/{prompts}.parquet"],
+        guard=checkpoint(GUARD) if GUARDED else [],
+    output:
+        table="<results>/{model}/base/verdicts/{prompts}.parquet",
+        sidecar="<results>/{model}/base/verdicts/{prompts}.json",
+    log:
+        "<logs>/judge_traces/{model}.{prompts}.log",
+    benchmark:
+        "<benchmarks>/judge_traces/{model}.{prompts}.jsonl"
+    wildcard_constraints:
+        prompts="fit|pool",
+    conda:
+        "../../envs/inference.yaml"
+    resources:
+        gpu=GUARD_ROW.get("gpus", 0),
+        mem_mb=GUARD_ROW.get("mem_mb", 1000),
+        runtime=GUARD_ROW.get("runtime_min", 10),
+    params:
+        model=loading(GUARD) if GUARDED else None,
+        judges=config["judges"],
+        as_released=False,
+        code=code_hash("judge_traces"),
+    script:
+        "../scripts/judge_traces.py"
+
+
+# All variants of a model in one job: a guard may be the largest model of a run, and it is loaded once.
+use rule judge_traces as judge_variants with:
+    input:
+        prompts="<results>/prompts/test.parquet",
+        traces=test_traces,
+        guard=checkpoint(GUARD) if GUARDED else [],
+    output:
+        table="<results>/{model}/{grid}verdicts.parquet",
+        sidecar="<results>/{model}/{grid}verdicts.json",
+    log:
+        "<logs>/judge_variants/{model}.{grid}all.log",
+    benchmark:
+        "<benchmarks>/judge_variants/{model}.{grid}all.jsonl"
+    params:
+        model=loading(GUARD) if GUARDED else None,
+        judges=config["judges"],
+        as_released=config["as_released"],
+        code=code_hash("judge_traces"),

@@ -1,8 +1,34 @@
+# Examples chosen from the safety-training pool, and adapters tuned on them.
+
+
+rule select_examples:
+    input:
+        traces="<results>/{model}/base/traces/pool.parquet",
+        verdicts="<results>/{model}/base/verdicts/pool.parquet",
+        cliffs="<results>/{model}/base/cliffs/pool.parquet",
+    output:
+        table="<results>/{model}/selections/tune-{selector}-{budget}-s{seed}.parquet",
+        sidecar="<results>/{model}/selections/tune-{selector}-{budget}-s{seed}.json",
+    log:
+        "<logs>/select_examples/{model}.{selector}-{budget}-s{seed}.log",
+    benchmark:
+        "<benchmarks>/select_examples/{model}.{selector}-{budget}-s{seed}.jsonl"
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        seed=config["seed"],
+        probe=config["cliffs"]["probe"],
+        judges=config["judges"],
+        code=code_hash("select_examples"),
+    script:
+        "../scripts/select_examples.py"
+
+
 rule tune_adapter:
     input:
         prompts="<results>/prompts/pool.parquet",
         traces="<results>/{model}/base/traces/pool.parquet",
-        selection="<results>/{model}/selections/{selector}-{budget}-s{seed}.parquet",
+        selection="<results>/{model}/selections/tune-{selector}-{budget}-s{seed}.parquet",
         checkpoint=checkpoint_of,
     output:
         adapter=directory(
@@ -15,15 +41,12 @@ rule tune_adapter:
         "<benchmarks>/tune_adapter/{model}.{selector}-{budget}-s{seed}.jsonl"
     conda:
         "../../envs/training.yaml"
-    threads: 1
     resources:
-        gpu=model_gpus,
-        mem_mb=model_memory,
-        runtime=model_runtime,
+        **MODEL_RESOURCES,
     params:
-        model=model_row,
+        model=model_loading,
         recipe=config["tuning"],
-        seed=selection_seed,
+        seed=config["seed"],
         code=code_hash("tune_adapter"),
     script:
         "../scripts/tune_adapter.py"

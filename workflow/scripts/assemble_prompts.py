@@ -1,11 +1,10 @@
-"""Join the datasets into prompt sets that share no request and no prompt.
+"""Join the datasets of one prompt set; requests that an earlier set holds are dropped.
 
 Input: tables, in the order of params.sets.
-Params: sets (prompt set by dataset, in the order of the sheet).
-Output: prompts (one table for each prompt set, named after it), dropped (CSV of what decontamination took out).
+Params: sets (prompt set of each of these datasets, in the order of the sheet).
+Output: prompts, dropped (CSV of what decontamination took out).
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refusal_cliff.artifacts import read_table, whole_file, write_table
@@ -16,12 +15,10 @@ if TYPE_CHECKING:
     from snakemake.script import snakemake
 
 job(snakemake)
-sets = snakemake.params.sets
+sets, prompt_set = snakemake.params.sets, snakemake.wildcards.prompts
 tables = {name: read_table(path) for name, path in zip(sets, snakemake.input.tables, strict=True)}
-prompts, dropped = assemble(tables, sets)
-for path in snakemake.output.prompts:
-    prompt_set = Path(path).stem
-    members = [name for name in sets if sets[name] == prompt_set]
-    write_table(prompts[prompt_set], path, {"prompt_set": prompt_set, "datasets": members})
+prompts, dropped = assemble(tables, sets, prompt_set)
+members = [name for name in sets if sets[name] == prompt_set]
+write_table(prompts, snakemake.output.prompts, {"prompt_set": prompt_set, "datasets": members})
 with whole_file(snakemake.output.dropped) as draft:
     dropped.to_csv(draft, index=False)

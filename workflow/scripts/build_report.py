@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import yaml
 
@@ -10,11 +9,21 @@ from refusal_cliff.artifacts import whole_file
 from refusal_cliff.job import job
 
 job(snakemake)
-with whole_file(snakemake.output.config) as draft:
-    draft.write_text(yaml.safe_dump(snakemake.params.config, sort_keys=False, allow_unicode=True), encoding="utf-8")
-# The report reads the records of finished jobs. It takes no lock, because the run that waits for it holds it.
-command = [sys.executable, "-m", "snakemake", "--nolock", "--configfile", snakemake.output.config]
-with whole_file(snakemake.output.report) as draft, Path(snakemake.log[0]).open("a") as log:
-    subprocess.run(
-        [*command, "--report", str(draft), "--", "claims", "tables", "figures"], check=True, stdout=log, stderr=log
-    )
+params, output = snakemake.params, snakemake.output
+with whole_file(output.config) as draft:
+    draft.write_text(yaml.safe_dump(params.config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+# What the run was told beside its Snakefile, which may be one that imports this workflow as a module.
+with whole_file(output.report) as draft, whole_file(draft.with_suffix(".yaml")) as told:
+    told.write_text(yaml.safe_dump(params.overwrite, allow_unicode=True), encoding="utf-8")
+    # The report reads the records of finished jobs. It takes no lock, because the run that waits for it holds it.
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--nolock",
+        "--snakefile",
+        params.snakefile,
+        "--configfile",
+        str(told),
+    ]
+    subprocess.run([*command, "--report", str(draft), "--", *snakemake.input], check=True)

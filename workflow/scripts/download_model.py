@@ -12,7 +12,7 @@ WEIGHTS = ["*.safetensors"]
 DESCRIPTION = ["*.json", "*.jinja", "*.txt", "*.model"]
 
 job(snakemake)
-row = snakemake.params.model
+row = snakemake.params.row
 where = f"model {row['model']!r}: {row['location']}"
 patterns = WEIGHTS + DESCRIPTION + (["*.py"] if row["trust_remote_code"] else [])
 snapshot = take_snapshot(row["location"], "model", row["revision"], where, patterns)

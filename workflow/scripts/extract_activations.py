@@ -21,7 +21,7 @@ resid, rows = extract_positions(
     encoded,
     tokenizer.pad_token_id,
     row["batch_size"],
-    snakemake.params.thinking_positions,
+    snakemake.params.activations["thinking_positions"],
 )
 write_table(rows, snakemake.output.rows, settings)
 write_tensors({"resid": resid}, snakemake.output.resid, settings)

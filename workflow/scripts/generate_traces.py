@@ -1,8 +1,7 @@
 """Sample traces of one prompt set from one variant of a model: whole ones, or new answers to the base thinking."""
 
-from pathlib import Path
-
 from refusal_cliff.artifacts import read_table, write_table
+from refusal_cliff.edits import Edit
 from refusal_cliff.generation import continue_traces, generate_traces
 from refusal_cliff.job import job
 from refusal_cliff.models import load_model, load_tokenizer
@@ -10,17 +9,17 @@ from refusal_cliff.traces import ThinkingFormat
 
 job(snakemake)
 params, row = snakemake.params, snakemake.params.model
-folder = Path(snakemake.input.edit).parent
-edit = read_edit(folder)
-model = load_model(snakemake.input.checkpoint, row["dtype"], row["trust_remote_code"], variant=folder)
+edit = Edit.read(snakemake.input.get("edit") or None)
+model = edit.apply(load_model(snakemake.input.checkpoint, row["dtype"], row["trust_remote_code"]))
 tokenizer = load_tokenizer(snakemake.input.checkpoint, row["trust_remote_code"])
 prompts = read_table(snakemake.input.prompts, ("prompt_id", "prompt"))
 thinking = ThinkingFormat(row["thinking_open"], row["boundary"])
 settings = (thinking, params.generation, row["batch_size"], params.seed)
-with hooked(model, edit, len(tokenizer(thinking.boundary, add_special_tokens=False)["input_ids"])):
-    if hasattr(snakemake.input, "base"):
-        base = read_table(snakemake.input.base, ("prompt_id", "sample", "thinking", "finish_reason"))
-        traces = continue_traces(model, tokenizer, prompts, base, *settings, kept=edit.get("keep", 1.0))
+with edit.hooked(model, len(tokenizer(thinking.boundary, add_special_tokens=False)["input_ids"])):
+    if base := snakemake.input.get("base"):
+        base = read_table(base, ("prompt_id", "sample", "thinking", "finish_reason")).drop(columns=["model", "variant"])
+        traces = continue_traces(model, tokenizer, prompts, base, *settings, kept=edit.keep)
     else:
         traces = generate_traces(model, tokenizer, prompts, *settings)
-write_table(traces, snakemake.output.table, dict(params.items()))
+keys = {"model": snakemake.wildcards.model, "variant": snakemake.wildcards.variant}
+write_table(traces, snakemake.output.table, dict(params.items()), **keys)

@@ -1,18 +1,17 @@
 """Measure the perplexity of the base model's traces of benign prompts under its variants with changed weights."""
 
-from pathlib import Path
-
 import pandas as pd
 
 from refusal_cliff.activations import encode_traces
 from refusal_cliff.artifacts import read_table, write_table
+from refusal_cliff.edits import Edit
 from refusal_cliff.job import job
 from refusal_cliff.models import load_model, load_tokenizer
 from refusal_cliff.perplexity import measure_perplexity
 from refusal_cliff.traces import ThinkingFormat
 
 job(snakemake)
-params, row = snakemake.params, snakemake.params.model
+row = snakemake.params.model
 prompts = read_table(snakemake.input.prompts, ("prompt_id", "prompt", "label"))
 traces = read_table(snakemake.input.traces, ("prompt_id", "sample", "thinking", "response", "finish_reason"))
 benign = traces[traces["prompt_id"].isin(prompts.loc[prompts["label"] == "benign", "prompt_id"])]
@@ -20,10 +19,10 @@ tokenizer = load_tokenizer(snakemake.input.checkpoint, row["trust_remote_code"])
 thinking = ThinkingFormat(row["thinking_open"], row["boundary"])
 closed, encoded = encode_traces(tokenizer, prompts, benign, thinking, with_response=True)
 tables = []
-for variant, edit in zip(params.variants, snakemake.input.edits, strict=True):
-    folder = Path(edit).parent
-    model = load_model(snakemake.input.checkpoint, row["dtype"], row["trust_remote_code"], variant=folder)
-    with hooked(model, read_edit(folder), n_boundary=0):
+for edit in [Edit(), *map(Edit.read, snakemake.input.edits)]:
+    model = edit.apply(load_model(snakemake.input.checkpoint, row["dtype"], row["trust_remote_code"]))
+    with edit.hooked(model, n_boundary=0):
         table = measure_perplexity(model, closed, encoded, tokenizer.pad_token_id, row["batch_size"])
-    tables.append(table.assign(variant=variant))
-write_table(pd.concat(tables, ignore_index=True), snakemake.output.table, dict(params.items()))
+    tables.append(table.assign(variant=edit.variant))
+table = pd.concat(tables, ignore_index=True)
+write_table(table, snakemake.output.table, dict(snakemake.params.items()), model=snakemake.wildcards.model)

@@ -25,4 +25,4 @@ table = planting_by_head(
     row["batch_size"],
     params.seed,
 )
-write_table(table, snakemake.output.table, dict(params.items()))
+write_table(table, snakemake.output.table, dict(params.items()), model=snakemake.wildcards.model)

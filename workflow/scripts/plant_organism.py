@@ -17,4 +17,4 @@ prompts = read_table(snakemake.input.prompts, ("prompt", "dataset", "category", 
 truth = suppress(
     snakemake.input.parent, prompts, snakemake.params.recipe, snakemake.params.seed, snakemake.output.checkpoint
 )
-write_json(truth, snakemake.output.truth)
+write_json({"model": snakemake.wildcards.model} | truth, snakemake.output.truth)

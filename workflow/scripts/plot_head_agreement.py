@@ -1,4 +1,4 @@
-"""Draw the effect of every head by one ranking against its effect by each other, with the rankings' agreement."""
+"""Draw the effect of every head by the controlled ranking against every other one, with the rankings' agreement."""
 
 import pandas as pd
 
@@ -8,5 +8,4 @@ from refusal_cliff.plots.style import save
 
 job(snakemake)
 heads, agreement = pd.read_csv(snakemake.input.heads), pd.read_csv(snakemake.input.agreement)
-figure = plot_head_agreement(heads, agreement, snakemake.params.ranking)
-save(figure, snakemake.output.svg, snakemake.output.pdf)
+save(plot_head_agreement(heads, agreement), snakemake.output.svg, snakemake.output.pdf)

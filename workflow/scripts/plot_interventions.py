@@ -7,6 +7,5 @@ from refusal_cliff.plots.rates import plot_interventions
 from refusal_cliff.plots.style import save
 
 job(snakemake)
-params = snakemake.params
-figure = plot_interventions(pd.read_csv(snakemake.input.ablation), params.ranking, params.fraction)
+figure = plot_interventions(pd.read_csv(snakemake.input.ablation), snakemake.params.fraction)
 save(figure, snakemake.output.svg, snakemake.output.pdf)

@@ -1,16 +1,17 @@
-"""Score every position of every trace with every probe, and measure the cliffs."""
+"""Score every position of every trace with every probe, and measure the cliffs; of the base model also dump states."""
 
 from pathlib import Path
 
-from refusal_cliff.activations import encode_traces
-from refusal_cliff.artifacts import read_table, read_tensors, write_table
+from refusal_cliff.activations import encode_traces, extract_positions
+from refusal_cliff.artifacts import read_arrays, read_table, write_table, write_tensors
 from refusal_cliff.cliffs import score_traces
+from refusal_cliff.edits import Edit
 from refusal_cliff.job import job
 from refusal_cliff.models import load_model, load_tokenizer
 from refusal_cliff.traces import ThinkingFormat
 
 job(snakemake)
-row, cliffs = snakemake.params.model, snakemake.params.cliffs
+row, cliffs, settings = snakemake.params.model, snakemake.params.cliffs, dict(snakemake.params.items())
 tokenizer = load_tokenizer(snakemake.input.checkpoint, row["trust_remote_code"])
 traces, encoded = encode_traces(
     tokenizer,
@@ -18,22 +19,26 @@ traces, encoded = encode_traces(
     read_table(snakemake.input.traces, ("prompt_id", "sample", "thinking", "finish_reason")),
     ThinkingFormat(row["thinking_open"], row["boundary"]),
 )
-probes = {Path(path).stem: read_tensors(path) for path in snakemake.input.probes}
+edit = Edit.read(snakemake.input.get("edit") or None)
+model = edit.apply(load_model(snakemake.input.checkpoint, row["dtype"], row["trust_remote_code"]))
+probes = {Path(path).stem: read_arrays(path) for path in snakemake.input.probes}
+pad_id, batch_size = tokenizer.pad_token_id, row["batch_size"]
 table, refits = score_traces(
-    load_model(
-        snakemake.input.checkpoint, row["dtype"], row["trust_remote_code"], variant=Path(snakemake.input.edit).parent
-    ),
+    model,
     traces,
     encoded,
-    {name: tuple(probe[tensor].numpy() for tensor in ("w", "b", "layers")) for name, probe in probes.items()},
-    {
-        name: (probe["refit_w"].numpy(), probe["refit_b"].numpy(), int(probe["layers"][-1]))
-        for name, probe in probes.items()
-    },
-    tokenizer.pad_token_id,
-    row["batch_size"],
+    {name: tuple(probe[tensor] for tensor in ("w", "b", "layers")) for name, probe in probes.items()},
+    {name: (probe["refit_w"], probe["refit_b"], int(probe["layers"][-1])) for name, probe in probes.items()},
+    pad_id,
+    batch_size,
     cliffs["grid"],
     cliffs["tail"],
 )
-write_table(table, snakemake.output.table, dict(snakemake.params.items()))
-write_table(refits, snakemake.output.refits, dict(snakemake.params.items()))
+keys = {"model": snakemake.wildcards.model, "variant": snakemake.wildcards.get("variant", "base")}
+write_table(table, snakemake.output.table, settings, **keys)
+write_table(refits, snakemake.output.refits, settings, **keys)
+if hasattr(snakemake.output, "resid"):
+    count = snakemake.params.activations["thinking_positions"]
+    resid, rows = extract_positions(model, traces, encoded, pad_id, batch_size, count)
+    write_table(rows, snakemake.output.rows, settings)
+    write_tensors({"resid": resid}, snakemake.output.resid, settings)

@@ -3,17 +3,21 @@
 from refusal_cliff.artifacts import read_table, write_table
 from refusal_cliff.job import job
 from refusal_cliff.selection import score_examples, select_examples
+from refusal_cliff.variants import Variant
 
 job(snakemake)
-params = snakemake.params
+params, wildcards = snakemake.params, snakemake.wildcards
+variant = Variant("tune", selector=wildcards.selector, budget=float(wildcards.budget), seed=int(wildcards.seed))
 cliffs = read_table(snakemake.input.cliffs, ("prompt_id", "sample", "probe", "layer", "cliff"))
-last = cliffs["layer"].max()
+cliffs = cliffs[cliffs["probe"] == params.probe]
 scores = score_examples(
-    params.selector,
+    variant.selector,
     read_table(snakemake.input.traces),
     read_table(snakemake.input.verdicts),
-    cliffs[(cliffs["probe"] == params.probe) & (cliffs["layer"] == last)],
+    cliffs[cliffs["layer"] == cliffs["layer"].max()],
     params.judges["harm"],
     params.judges["refusal"],
 )
-write_table(select_examples(scores, params.budget, params.seed), snakemake.output.table, dict(params.items()))
+selected = select_examples(scores, variant.budget, params.seed + variant.seed)
+settings = dict(params.items())
+write_table(selected, snakemake.output.table, settings, model=wildcards.model, variant=str(variant))

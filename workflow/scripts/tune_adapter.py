@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from refusal_cliff.artifacts import read_table, write_json
+from refusal_cliff.edits import Edit
 from refusal_cliff.job import job
 from refusal_cliff.models import load_model, load_tokenizer
 from refusal_cliff.traces import ThinkingFormat
@@ -19,13 +20,16 @@ examples = training_examples(
     ThinkingFormat(row["thinking_open"], row["boundary"]),
     params.recipe["refusals"],
 )
+adapter = Path(snakemake.output.adapter)
 result = tune_adapter(
     load_model(snakemake.input.checkpoint, row["dtype"], row["trust_remote_code"]),
     tokenizer,
     examples,
     params.recipe,
-    params.seed,
-    Path(snakemake.output.adapter),
+    params.seed + int(snakemake.wildcards.seed),
+    adapter,
 )
+write_json(result, adapter / "training.json")
 # The edit is written last: a variant whose edit exists is complete.
-write_json({"adapter": "adapter", **result}, snakemake.output.edit)
+name = Path(snakemake.output.edit).parent.name
+Edit(snakemake.wildcards.model, name, adapter=True).write(Path(snakemake.output.edit), dict(params.items()))

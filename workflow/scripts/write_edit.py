@@ -1,10 +1,20 @@
-"""Write the edit of a variant that its name and a head ranking say all about: no weights, no values."""
+"""Write the edit of a variant that needs no training: its name and the ranking of its heads say all about it."""
 
-from refusal_cliff.artifacts import read_table, write_json
-from refusal_cliff.config import parse_variant
+from pathlib import Path
+
+from refusal_cliff.artifacts import read_arrays, read_table
+from refusal_cliff.edits import Edit
 from refusal_cliff.job import job
-from refusal_cliff.UNKNOWN_interventions import head_edit
+from refusal_cliff.rankings import control_ranking
+from refusal_cliff.variants import Variant
 
 job(snakemake)
-ranking = read_table(snakemake.input.ranking) if hasattr(snakemake.input, "ranking") else None
-write_json(head_edit(parse_variant(snakemake.wildcards.variant), ranking), snakemake.output.edit)
+params, wildcards = snakemake.params, snakemake.wildcards
+ranking, means = None, None
+if path := snakemake.input.get("ranking"):
+    name = Variant.parse(wildcards.variant).ranking
+    ranking = control_ranking(name, read_table(path, ("layer", "head", "rank")), params.fraction, params.seed)
+if path := snakemake.input.get("means"):
+    means = read_arrays(path)
+edit = Edit.of(wildcards.model, wildcards.variant, ranking, means)
+edit.write(Path(snakemake.output.edit), dict(params.items()))

@@ -1,4 +1,4 @@
-"""Which architectures are supported, and whether a model folder is complete: checked when the config is read and a model fetched."""
+"""Which architectures are supported, and whether a folder holds such a model: asked before any weights are loaded."""
 
 from pathlib import Path
 

@@ -22,7 +22,15 @@ import pandas as pd
 
 from refusal_cliff.errors import UserError
 from refusal_cliff.judges import intends_refusal
-from refusal_cliff.traces import EncodedTrace, ThinkingFormat, encode_trace, length_batches, pad_left, render_prompt
+from refusal_cliff.traces import (
+    TRACE_KEY,
+    EncodedTrace,
+    ThinkingFormat,
+    encode_trace,
+    length_batches,
+    pad_left,
+    render_prompt,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -103,6 +111,38 @@ def _token_spans(tokenizer: "PreTrainedTokenizerBase", text: str, characters: li
         place = start + blank if start + blank < stop else start
         found.append(characters[min(place, len(characters) - 1)])
     return found
+
+
+def measure_attention(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    traces: pd.DataFrame,
+    thinking: ThinkingFormat,
+    intentions: Sequence[str],
+    batch_size: int,
+) -> pd.DataFrame:
+    """Attention mass of every head from the boundary on every span of every trace.
+
+    Args:
+        traces: closed ones: prompt_id, sample, prompt, request, thinking.
+        Others as for `span_labels`.
+
+    Returns:
+        prompt_id, sample and the columns of `span_masses`.
+    """
+    labelled = [
+        span_labels(tokenizer, trace.prompt, trace.request, trace.thinking, thinking, intentions)
+        for trace in traces.itertuples()
+    ]
+    tables = {
+        index: span_masses(weights, labelled[index][1])
+        for index, weights in boundary_attention(
+            model, [trace for trace, _ in labelled], tokenizer.pad_token_id, batch_size
+        )
+    }
+    keys = zip(traces["prompt_id"], traces["sample"], strict=True)
+    measured = pd.concat([tables[index] for index in range(len(traces))], keys=keys, names=TRACE_KEY)
+    return measured.reset_index(level=TRACE_KEY).reset_index(drop=True)
 
 
 @contextmanager

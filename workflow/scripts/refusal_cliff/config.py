@@ -3,8 +3,10 @@
 import csv
 import re
 from collections.abc import Collection, Iterable, Mapping
+from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -13,6 +15,8 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from refusal_cliff.architectures import check_model_folder
 from refusal_cliff.errors import UserError
+from refusal_cliff.head_effects import EFFECTS
+from refusal_cliff.rankings import CONTROLLED, CONTROLS, DRAWN
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 # A model's folder lies beside these in the results folder.
@@ -68,11 +72,6 @@ def load_sheets(config: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame, 
 def record(sheet: pd.DataFrame, name: str) -> dict[str, Any]:
     """One row of a sheet as plain values, its name included: what a rule hands to its script as a parameter."""
     return {sheet.index.name: name} | sheet.loc[[name]].astype(object).to_dict("records")[0]
-
-
-def templates(attacks: pd.DataFrame, families: Iterable[str]) -> dict[str, list[str]]:
-    """The templates of each of `families`, in the order of the sheet."""
-    return {family: attacks.loc[[family], "template"].tolist() for family in families}
 
 
 def check(config: Mapping[str, Any], models: pd.DataFrame, datasets: pd.DataFrame, attacks: pd.DataFrame) -> None:
@@ -211,13 +210,15 @@ def _check_stages(config: Mapping[str, Any], models: pd.DataFrame, datasets: pd.
             )
     shares, claims = config["ablation"]["rankings"], config["claims"]
     for block in ("ablation", "grid"):
-        for control in ("random", "matched"):
-            if config[block]["rankings"][control] and config[block]["random_draws"] == 0:
-                key = f"{block}.rankings.{control}"
+        for ranking, wanted in config[block]["rankings"].items():
+            key = f"{block}.rankings.{ranking}"
+            _known(ranking, [*EFFECTS, *CONTROLS], f"config: {key}", "a ranking of heads")
+            if wanted and ranking in DRAWN and config[block]["random_draws"] == 0:
                 raise UserError(f"config: {block}.random_draws is 0, but {key} asks for draws; set it to 1")
     if models["ablate"].any():
-        for ranking in ("causal", "random"):
-            _operating_point("claims.fraction", claims["fraction"], f"ablation.rankings.{ranking}", shares[ranking])
+        for ranking in (CONTROLLED, "random"):
+            found = shares.get(ranking, [])
+            _operating_point("claims.fraction", claims["fraction"], f"ablation.rankings.{ranking}", found)
     if models["tune"].any():
         budgets = config["selection"]["selectors"]["cliff"]
         _operating_point("claims.budget", claims["budget"], "selection.selectors.cliff", budgets)
@@ -255,22 +256,28 @@ def _decode(text: str) -> str:
     return text
 
 
-def _fill_defaults(value: dict[str, Any], schema: Schema) -> None:
+def _fill_defaults(
+    value: dict[str, Any], schema: Schema, definitions: Mapping[str, Schema] = MappingProxyType({})
+) -> None:
     """Fill absent keys of a nested mapping with the defaults of its schema, in place."""
+    definitions = schema.get("$defs", definitions)
+
+    def resolved(part: Schema) -> Schema:
+        """A schema with what its reference says; what it says itself comes first."""
+        return definitions[part["$ref"].rpartition("/")[2]] | part if "$ref" in part else part
+
     for key, part in schema.get("properties", {}).items():
-        if part.get("type") == "object" and "default" in part:
-            value.setdefault(key, dict(part["default"]))
-        elif "default" in part:
-            value.setdefault(key, part["default"])
+        if "default" in (part := resolved(part)):
+            value.setdefault(key, deepcopy(part["default"]))
     others = schema.get("additionalProperties") or {}
     for key, child in value.items():
-        part = schema.get("properties", {}).get(key, others)
+        part = resolved(schema.get("properties", {}).get(key, others))
         if isinstance(child, dict):
-            _fill_defaults(child, part)
+            _fill_defaults(child, part, definitions)
         elif isinstance(child, list):
             for item in child:
                 if isinstance(item, dict):
-                    _fill_defaults(item, part.get("items", {}))
+                    _fill_defaults(item, part.get("items", {}), definitions)
 
 
 def _explain(error: ValidationError, source: str) -> str:

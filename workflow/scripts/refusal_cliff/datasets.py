@@ -17,7 +17,7 @@ from refusal_cliff.errors import UserError
 from refusal_cliff.hub import take_snapshot
 
 # Contaminated prompts leave the set that comes later here: what is measured comes first, what only trains comes last.
-SETS = ("test", "fit", "pool", "organism")
+SETS = ("organism", "test", "fit", "pool")
 PLAIN = "plain"
 PROMPT_COLUMNS = (
     "prompt_id",
@@ -197,20 +197,21 @@ def prompt_id(prompt: str) -> str:
 
 
 def assemble(
-    tables: Mapping[str, pd.DataFrame], sets: Mapping[str, str]
-) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
-    """Join datasets into prompt sets that share no request and no prompt.
+    tables: Mapping[str, pd.DataFrame], sets: Mapping[str, str], prompt_set: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Join the datasets of a prompt set; no request and no prompt of an earlier set is among them.
 
-    A prompt whose request (or whole text) also occurs in a set that comes earlier in `SETS` is dropped. Within a set,
-    a prompt is kept once, in the dataset that comes first; one request in two jailbreaks is two prompts.
+    Sets come in the order of `SETS`: what a model was trained on is a fact by the time that it is tested, so test
+    prompts that occur there are dropped; probes and safety training give way to the test. Within a set, a prompt is
+    kept once, in the dataset that comes first; one request in two jailbreaks is two prompts.
 
     Args:
-        tables: for each dataset a table as `wrap` returns it.
-        sets: the prompt set of each dataset.
+        tables: for each dataset of the set and of those before it a table as `wrap` returns it.
+        sets: the prompt set of each of these datasets.
 
     Returns:
-        For each prompt set its prompts (columns `PROMPT_COLUMNS`), and the dropped prompts: dataset, prompt_id, reason,
-        kept_in (the set or dataset that kept it).
+        The prompts (columns `PROMPT_COLUMNS`), and the dropped ones: dataset, prompt_id, reason, kept_in (the set or
+        dataset that kept it).
 
     Raises:
         UserError: nothing is left of a dataset.
@@ -220,27 +221,32 @@ def assemble(
     )
     prompts["prompt_id"] = prompts["prompt"].map(prompt_id)
     prompts["request_id"] = prompts["request"].map(prompt_id)
+    own = prompts["prompt_set"] == prompt_set
     taken: dict[str, str] = {}
-    assembled, dropped = {}, []
-    for prompt_set in sorted(set(sets.values()), key=SETS.index):
-        table = prompts[prompts["prompt_set"] == prompt_set]
-        owner = table["request_id"].map(taken).fillna(table["prompt_id"].map(taken))
-        dropped.append(_dropped(table[owner.notna()], "in another prompt set", owner.dropna()))
-        table = table[owner.isna()]
-        keeper = table.groupby("prompt_id")["dataset"].transform("first")
-        twice = table.duplicated("prompt_id")
-        dropped.append(_dropped(table[twice], "twice in this prompt set", keeper[twice]))
-        table = table[~twice]
-        taken |= dict.fromkeys([*table["request_id"], *table["prompt_id"]], prompt_set)
-        assembled[prompt_set] = table[list(PROMPT_COLUMNS)].reset_index(drop=True)
-    kept = {name for table in assembled.values() for name in table["dataset"].unique()}
+    for row in (
+        prompts[~own].sort_values("prompt_set", key=lambda part: part.map(SETS.index), kind="stable").itertuples()
+    ):
+        taken.setdefault(row.request_id, row.prompt_set)
+        taken.setdefault(row.prompt_id, row.prompt_set)
+    table = prompts[own]
+    owner = table["request_id"].map(taken).fillna(table["prompt_id"].map(taken))
+    keeper = table[owner.isna()].groupby("prompt_id")["dataset"].transform("first")
+    twice = keeper[table[owner.isna()].duplicated("prompt_id")]
+    dropped = pd.concat(
+        [
+            _dropped(table[owner.notna()], "in another prompt set", owner.dropna()),
+            _dropped(table.loc[twice.index], "twice in this prompt set", twice),
+        ],
+        ignore_index=True,
+    )
+    kept = table[owner.isna()].drop(twice.index)
     for name in tables:
-        if name not in kept:
+        if sets[name] == prompt_set and name not in set(kept["dataset"]):
             raise UserError(
-                f"dataset {name!r} (set {sets[name]}) is empty: all its prompts also occur elsewhere; give it a part "
+                f"dataset {name!r} (set {prompt_set}) is empty: all its prompts also occur elsewhere; give it a part "
                 "of its location that no other row takes, or delete the row"
             )
-    return assembled, pd.concat(dropped, ignore_index=True)
+    return kept[list(PROMPT_COLUMNS)].reset_index(drop=True), dropped
 
 
 def _dropped(table: pd.DataFrame, reason: str, kept_in: pd.Series) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from refusal_cliff.errors import UserError
-from refusal_cliff.rankings import head_count, rank_heads
+from refusal_cliff.rankings import head_count
 from refusal_cliff.stats import (
     RESAMPLES,
     bootstrap_means,
@@ -174,15 +174,16 @@ def head_table(effects: pd.DataFrame, truths: Iterable[Mapping[str, Any]], seed:
 
 
 def _tested(values: np.ndarray, seed: int) -> pd.DataFrame:
-    """Ranking made from effects [trace, layer, head], with low, high, p and p_holm."""
+    """Every head of effects [trace, layer, head], in order of rank."""
     from scipy.stats import ttest_1samp
 
-    table = rank_heads(values)
-    own = values[:, table["layer"], table["head"]]
+    own = values.reshape(len(values), -1)
+    layer, head = np.divmod(np.arange(own.shape[1]), values.shape[-1])
     with np.errstate(invalid="ignore", divide="ignore"):
-        p = ttest_1samp(own, 0.0).pvalue if len(own) > 1 else np.full(len(table), np.nan)
+        p = ttest_1samp(own, 0.0).pvalue if len(own) > 1 else np.full(own.shape[1], np.nan)
     # Without any spread the test statistic is 0 / 0 for a head that does nothing.
     p = np.where((own == 0).all(axis=0), 1.0, p)
-    estimates = pd.DataFrame(bootstrap_means(own, seed))
+    estimates = pd.DataFrame(bootstrap_means(own, seed)).rename(columns={"value": "effect"})
     adjusted = holm(p) if np.isfinite(p).all() else np.nan
-    return table.assign(low=estimates["low"], high=estimates["high"], p=p, p_holm=adjusted)
+    table = estimates.assign(layer=layer, head=head, p=p, p_holm=adjusted).sort_values("effect", ignore_index=True)
+    return table.assign(rank=table.index + 1)

@@ -27,6 +27,22 @@ def reference_traces(
     return kept.merge(known, on=TRACE_KEY, validate="one_to_one")
 
 
+def measure_means(
+    model: "PreTrainedModel",
+    benign: list[EncodedTrace],
+    refused: list[EncodedTrace],
+    pad_id: int,
+    batch_size: int,
+) -> dict[str, np.ndarray]:
+    """What replaces the output of a head: `benign_mean` and `refused_boundary`, each absent without such traces."""
+    chosen = {"benign_mean": (benign_mean, benign), "refused_boundary": (boundary_mean, refused)}
+    return {
+        name: average(model, traces, pad_id, batch_size).astype(np.float32)
+        for name, (average, traces) in chosen.items()
+        if traces
+    }
+
+
 def stream_heads(
     model: "PreTrainedModel", encoded: list[EncodedTrace], pad_id: int, batch_size: int
 ) -> "Iterator[tuple[EncodedTrace, list[torch.Tensor]]]":

@@ -1,9 +1,12 @@
-"""What every script does first: send its log to the rule's log file and turn bad input into one clear message."""
+"""What every script does first: send all it says to the rule's log file, and turn bad input into one clear message."""
 
 import logging
+import os
 import sys
+from functools import partial
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from refusal_cliff.errors import UserError
 
@@ -11,20 +14,27 @@ from refusal_cliff.errors import UserError
 def job(snakemake: Any) -> None:
     """Set up logging for the script of one Snakemake job.
 
-    The log, warnings and uncaught tracebacks go to the rule's log file. A `UserError` shows its message
-    alone: the user needs the remedy, not our stack.
+    Whatever the script, its libraries and their child processes print goes to the rule's log file, so that the console
+    shows the run. A `UserError` shows its message there too, without our stack: the user needs the remedy.
     """
-    logging.basicConfig(
-        filename=snakemake.log[0], filemode="w", level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
+    console = os.fdopen(os.dup(sys.stderr.fileno()), "w")
+    path = Path(snakemake.log[0])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+    sys.stdout.flush()
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(log, stream.fileno())
+    os.close(log)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.captureWarnings(True)
-    sys.excepthook = _log_exception
+    sys.excepthook = partial(_log_exception, console)
 
 
-def _log_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _log_exception(
+    console: TextIO, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
     if issubclass(kind, UserError):
         logging.error("%s", error)
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}", file=console, flush=True)
     else:
         logging.error("unexpected error", exc_info=(kind, error, trace))
-        sys.__excepthook__(kind, error, trace)

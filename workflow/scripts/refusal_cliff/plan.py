@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from refusal_cliff.rankings import CONTROLLED, DRAWN
 from refusal_cliff.variants import Variant
 
 
@@ -18,7 +19,7 @@ def ablation_variants(
     """
     if not models.loc[model, "ablate"]:
         return []
-    plan, top = config[block], {"ranking": "causal", "fraction": config["claims"]["fraction"]}
+    plan, top = config[block], {"ranking": CONTROLLED, "fraction": config["claims"]["fraction"]}
     chosen = [
         Variant("ablate", ranking=ranking, fraction=share)
         for ranking, shares in _fractions(plan).items()
@@ -54,7 +55,7 @@ def variants(config: Mapping[str, Any], models: pd.DataFrame, model: str) -> lis
 def _fractions(plan: Mapping[str, Any]) -> dict[str, list[float]]:
     """The fractions at which each ranking is ablated, each draw of a random control a ranking of its own."""
     shares = dict(plan["rankings"])
-    for control in ("random", "matched"):
-        drawn = shares.pop(control)
+    for control in DRAWN:
+        drawn = shares.pop(control, [])
         shares |= {f"{control}{draw}": drawn for draw in range(plan["random_draws"])}
     return {ranking: values for ranking, values in shares.items() if values}

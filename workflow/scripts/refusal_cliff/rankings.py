@@ -1,26 +1,66 @@
-"""Rankings of heads: by a measured effect, and the controls made from one. Rank 1 is the strongest suppressor of refusal."""
+"""Rankings of heads: by a measured effect, and the controls made from one. Rank 1 suppresses refusal most."""
 
 import numpy as np
 import pandas as pd
 
-RANKING_COLUMNS = ["layer", "head", "effect", "n", "rank"]
+from refusal_cliff.traces import TRACE_KEY
+from refusal_cliff.variants import pooled_ranking
+
+CONTROLLED = "causal"
+"""The ranking that controls are made from and compared with."""
+CONTROLS = ("promoting", "random", "matched")
+DRAWN = ("random", "matched")
+"""Controls that are drawn by chance, and so have a number behind their name."""
+RANKING_COLUMNS = ["layer", "head", "effect", "n", "rank", "write_norm"]
 NEAREST = 3
 """How many heads of a layer a matched control draws from."""
 
 
-def rank_heads(effects: np.ndarray) -> pd.DataFrame:
+def rank_heads(effects: np.ndarray, norms: np.ndarray) -> pd.DataFrame:
     """Mean effect of every head over traces, ranked from the strongest suppressor.
 
     Args:
         effects: [trace, layer, head].
+        norms: [layer, head], how much each head writes (`head_means.write_norms`).
 
     Returns:
-        One row per head: layer, head, effect, n (traces), rank (from 1).
+        One row per head: layer, head, effect, n (traces), rank (from 1), write_norm.
     """
     n, n_layers, n_heads = effects.shape
     layer, head = np.divmod(np.arange(n_layers * n_heads), n_heads)
-    table = pd.DataFrame({"layer": layer, "head": head, "effect": effects.mean(axis=0).ravel(), "n": n})
+    table = pd.DataFrame(
+        {"layer": layer, "head": head, "effect": effects.mean(axis=0).ravel(), "n": n, "write_norm": norms.ravel()}
+    )
     return _ranked(table.sort_values("effect"))
+
+
+def effect_rows(effects: np.ndarray, traces: pd.DataFrame) -> pd.DataFrame:
+    """Effects of every trace and head as rows: prompt_id, sample, layer, head, effect.
+
+    Args:
+        effects: [trace, layer, head].
+        traces: prompt_id, sample, in the order of `effects`.
+    """
+    trace, layer, head = (axis.ravel() for axis in np.indices(effects.shape))
+    keys = traces[TRACE_KEY].iloc[trace].reset_index(drop=True)
+    return keys.assign(layer=layer, head=head, effect=effects.ravel())
+
+
+def control_ranking(name: str, ranking: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
+    """The control `name` of a measured ranking, e.g. `promoting` or `random3`; any other name is the ranking itself.
+
+    Args:
+        ranking: output of `rank_heads`.
+        fraction: share of heads that a matched control stands for.
+        seed: of the first draw; each draw has its own.
+    """
+    control = pooled_ranking(name)
+    if control not in CONTROLS:
+        return ranking
+    if control == "promoting":
+        return promoting_ranking(ranking)
+    seed += int(name.removeprefix(control))
+    return random_ranking(ranking, seed) if control == "random" else matched_ranking(ranking, fraction, seed)
 
 
 def promoting_ranking(ranking: pd.DataFrame) -> pd.DataFrame:
@@ -34,7 +74,7 @@ def random_ranking(ranking: pd.DataFrame, seed: int) -> pd.DataFrame:
     return _ranked(shuffled.assign(effect=np.nan, n=0))
 
 
-def matched_ranking(ranking: pd.DataFrame, norms: np.ndarray, fraction: float, seed: int) -> pd.DataFrame:
+def matched_ranking(ranking: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
     """The random control matched in layer and norm: for each top head in turn, another head much like it.
 
     That is one of the `NEAREST` heads of the same layer that are nearest in the norm of what they write, drawn with the
@@ -44,13 +84,13 @@ def matched_ranking(ranking: pd.DataFrame, norms: np.ndarray, fraction: float, s
     many different draws there are.
 
     Args:
-        ranking: the ranking whose first `fraction` is to be matched.
-        norms: [layer, head], output of `head_means.write_norms`.
+        ranking: the ranking whose first `fraction` is to be matched, with `write_norm`.
 
     Returns:
         As `random_ranking`.
     """
     rng = np.random.default_rng(seed)
+    norms = ranking.set_index(["layer", "head"])["write_norm"]
     top = top_heads(ranking, fraction)
     free = sorted(set(zip(ranking["layer"].astype(int), ranking["head"].astype(int), strict=True)) - set(top))
     drawn = []

@@ -73,7 +73,7 @@ class Variant:
 
     @property
     def pool(self) -> Self:
-        """The variant without the number of its draw or its seed: draws of one control, and seeds of one tuning, agree."""
+        """The variant without the number of its draw or its seed, which draws of one control have in common."""
         return replace(self, ranking=self.ranking and pooled_ranking(self.ranking), seed=None)
 
 

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from refusal_cliff.plots.style import BLUE, GREY, VERMILION, grid, layer_ticks, legend, ranking_label
+from refusal_cliff.rankings import CONTROLLED
 
 TOP = 10
 """Heads of each ranking whose intervals are drawn."""
@@ -59,15 +60,14 @@ def _planted(heads: pd.DataFrame) -> pd.Series:
     return heads["planted"].fillna(False).astype(bool)
 
 
-def plot_head_agreement(heads: pd.DataFrame, agreement: pd.DataFrame, ranking: str) -> Figure:
-    """Effect of every head by one ranking against each other one; rows are the other rankings.
+def plot_head_agreement(heads: pd.DataFrame, agreement: pd.DataFrame) -> Figure:
+    """Effect of every head by the controlled ranking against each other one; rows are the other rankings.
 
     Args:
         heads: model, ranking, layer, head, effect, planted (missing where nobody knows).
         agreement: model, ranking, other, k, quantity, value, low, high, n.
-        ranking: the one on the horizontal axis.
     """
-    models, others = list(heads["model"].unique()), [name for name in heads["ranking"].unique() if name != ranking]
+    models, others = list(heads["model"].unique()), [name for name in heads["ranking"].unique() if name != CONTROLLED]
     figure, axes = grid(len(others), len(models))
     for column, model in enumerate(models):
         own = heads[heads["model"] == model]
@@ -76,14 +76,14 @@ def plot_head_agreement(heads: pd.DataFrame, agreement: pd.DataFrame, ranking: s
         for row, other in enumerate(others):
             ax = axes[row, column]
             # Most heads do little: near zero the scale is linear, so that their spread shows beside a few strong heads.
-            near = max(float(effects[ranking].abs().median()), 1e-6)
+            near = max(float(effects[CONTROLLED].abs().median()), 1e-6)
             for scale in (ax.set_xscale, ax.set_yscale):
                 scale("symlog", linthresh=near)
             ax.axline((0, 0), (near, near), color=GREY, lw=0.8, ls=":")
-            ax.plot(effects[ranking], effects[other], "o", color=BLUE, alpha=0.6, ms=3.5, mew=0, label="head")
+            ax.plot(effects[CONTROLLED], effects[other], "o", color=BLUE, alpha=0.6, ms=3.5, mew=0, label="head")
             ringed_points = effects[ringed]
             ax.plot(
-                ringed_points[ranking],
+                ringed_points[CONTROLLED],
                 ringed_points[other],
                 "o",
                 mfc="none",
@@ -100,8 +100,8 @@ def plot_head_agreement(heads: pd.DataFrame, agreement: pd.DataFrame, ranking: s
             if column == 0:
                 ax.set_ylabel(f"{ranking_label(other)}: effect")
             ax.tick_params(labelsize=7)
-            text = _agreement_text(agreement, model, {ranking, other})
-            ax.set_xlabel(f"{ranking_label(ranking)}: effect\n{text}", fontsize=8)
+            text = _agreement_text(agreement, model, {CONTROLLED, other})
+            ax.set_xlabel(f"{ranking_label(CONTROLLED)}: effect\n{text}", fontsize=8)
     legend(figure, axes)
     return figure
 

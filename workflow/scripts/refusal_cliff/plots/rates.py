@@ -11,7 +11,6 @@ from matplotlib.ticker import PercentFormatter
 from refusal_cliff.outcomes import ALL, RATE_NAMES
 from refusal_cliff.plots.style import (
     BLUE,
-    CONTROLS,
     GREEN,
     GREY,
     PANEL,
@@ -25,6 +24,7 @@ from refusal_cliff.plots.style import (
     ranking_colors,
     ranking_label,
 )
+from refusal_cliff.rankings import CONTROLLED, CONTROLS
 from refusal_cliff.variants import pooled_ranking
 
 SELECTORS = {"cliff": VERMILION, "guard": BLUE, "rule": PURPLE, "random": GREY}
@@ -83,16 +83,16 @@ def plot_ablation(ablation: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_interventions(ablation: pd.DataFrame, ranking: str, fraction: float) -> Figure:
+def plot_interventions(ablation: pd.DataFrame, fraction: float) -> Figure:
     """What can be done to the same heads, and the controls: rates side by side, one row for each intervention.
 
     Args:
         ablation: output of `refusal_cliff.ablation_tables.ablation_table`.
-        ranking, fraction: whose first heads, and which share of all, everything is done to.
+        fraction: share of heads, of the controlled ranking, that everything is done to.
     """
     pooled = ablation[ablation["dataset"] == ALL]
     at_point = np.isclose(pooled["fraction"], fraction)
-    treated = pooled[at_point & (pooled["ranking"] == ranking)]
+    treated = pooled[at_point & (pooled["ranking"] == CONTROLLED)]
     shown = {"base": (pooled[pooled["kind"] == "base"], "black")}
     for kind, name, color in (
         ("ablate", "zero", VERMILION),

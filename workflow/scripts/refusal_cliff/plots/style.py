@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from refusal_cliff.artifacts import whole_file
+from refusal_cliff.rankings import CONTROLS
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -44,7 +45,7 @@ PANEL = (3.1, 2.2)
 """Width and height of one panel in inches."""
 
 MEASURED = (VERMILION, BLUE, GREEN, ORANGE)
-CONTROLS = {"promoting": PURPLE, "random": GREY, "matched": SKY}
+CONTROL_COLORS = dict(zip(CONTROLS, (PURPLE, GREY, SKY), strict=True))
 LABELS = {"causal": "causal, everywhere", "causal_boundary": "causal, at the boundary"}
 
 
@@ -52,7 +53,7 @@ def ranking_colors(rankings: Iterable[str]) -> dict[str, str]:
     """Colour of each ranking: measured ones first, in order of appearance, then the controls that are made from one."""
     found = list(dict.fromkeys(rankings))
     measured = dict(zip((name for name in found if name not in CONTROLS), cycle(MEASURED), strict=False))
-    return measured | {name: color for name, color in CONTROLS.items() if name in found}
+    return measured | {name: color for name, color in CONTROL_COLORS.items() if name in found}
 
 
 def ranking_label(ranking: str) -> str:

@@ -1,0 +1,255 @@
+# Outcomes of every response, and the tables made from what was measured.
+# Rules inherit here; `grep "rule.*tabulate_heads" workflow/rules/*` finds one.
+
+TEST_CLIFFS = expand("<results>/{model}/base/cliffs/test.parquet", model=MODELS)
+
+
+TABLES = []  # what the targets tables and grid ask for
+
+
+rule collect_outcomes:
+    input:
+        prompts="<results>/prompts/test.parquet",
+        traces=outcome_traces,
+        verdicts=outcome_verdicts,
+    output:
+        table="<results>/{grid}outcomes.parquet",
+        sidecar="<results>/{grid}outcomes.json",
+    log:
+        "<logs>/<job>.log",
+    benchmark:
+        "<benchmarks>/<job>.jsonl"
+    pathvars:
+        job="collect_outcomes.{grid}all",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        **uses("collect_outcomes"),
+        harm_judge=config["judges"]["harm"],
+        refusal_judge=config["judges"]["refusal"],
+    script:
+        "../scripts/{params.script}.py"
+
+
+rule tabulate_rates:
+    input:
+        outcomes="<results>/outcomes.parquet",
+    output:
+        **table("rates", "All rates, by dataset and family"),
+    log:
+        "<logs>/<job>.log",
+    benchmark:
+        "<benchmarks>/<job>.jsonl"
+    pathvars:
+        job="tabulate_rates",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        **uses("tabulate_rates"),
+    script:
+        "../scripts/{params.script}.py"
+
+
+use rule tabulate_rates as tabulate_judges with:
+    output:
+        **table("judges", "Agreement of the judges"),
+    pathvars:
+        job="tabulate_judges",
+    params:
+        **uses("tabulate_judges"),
+
+
+use rule tabulate_rates as tabulate_ablation with:
+    input:
+        outcomes="<results>/{grid}outcomes.parquet",
+        edits=head_edits,
+        heads=expand("<results>/{model}/heads/causal.parquet", model=ABLATED),
+        perplexities=perplexities,
+    output:
+        **table("{grid}ablation", "Interventions on heads"),
+    pathvars:
+        job="tabulate_ablation.{grid}all",
+    params:
+        **uses("tabulate_ablation"),
+        seed=config["seed"],
+
+
+use rule tabulate_rates as tabulate_comparisons with:
+    input:
+        outcomes="<results>/{grid}outcomes.parquet",
+        perplexities=perplexities,
+    output:
+        **table("{grid}comparisons", "Variants against base and controls, paired"),
+    pathvars:
+        job="tabulate_comparisons.{grid}all",
+    params:
+        **uses("tabulate_comparisons"),
+        seed=config["seed"],
+
+
+if config["as_released"]:
+
+    use rule tabulate_rates as tabulate_as_released with:
+        input:
+            prompts="<results>/prompts/test.parquet",
+            verdicts=expand("<results>/{model}/verdicts.parquet", model=ABLATED),
+        output:
+            **table("as_released", "The released code's choices"),
+        pathvars:
+            job="tabulate_as_released",
+        params:
+            **uses("tabulate_as_released"),
+            seed=config["seed"],
+
+
+use rule tabulate_rates as tabulate_selection with:
+    input:
+        outcomes="<results>/outcomes.parquet",
+        selections=expand(
+            "<results>/{model}/selections/{variant}.parquet",
+            model=TUNED,
+            variant=TUNINGS,
+        ),
+    output:
+        **table("selection", "Tuning on selected examples"),
+    pathvars:
+        job="tabulate_selection",
+    params:
+        **uses("tabulate_selection"),
+
+
+use rule tabulate_rates as tabulate_sparsity with:
+    input:
+        outcomes="<results>/outcomes.parquet",
+        effects=expand("<results>/{model}/heads/effects.parquet", model=MODELS),
+        edits=run_files(runs(kinds=("ablate",)), "{model}/variants/{variant}/edit.json"),
+        truths=truth_files(),
+    output:
+        **table("sparsity", "Is the circuit sparse?"),
+    pathvars:
+        job="tabulate_sparsity",
+    params:
+        **uses("tabulate_sparsity"),
+        fraction=config["claims"]["fraction"],
+        seed=config["seed"],
+
+
+use rule tabulate_rates as tabulate_cliffs with:
+    input:
+        outcomes="<results>/outcomes.parquet",
+        cliffs=TEST_CLIFFS,
+        refits=expand("<results>/{model}/base/cliffs/test_refits.parquet", model=MODELS),
+    output:
+        **table("cliffs", "Height and place of the cliff"),
+        **table("cliff_differences", "Cliffs between groups and models", "differences_"),
+        **table("cliff_refits", "Cliff over refits of the probe", "refits_"),
+        **table("cliff_length", "Cliff and length of the thinking", "length_"),
+    pathvars:
+        job="tabulate_cliffs",
+    params:
+        **uses("tabulate_cliffs"),
+        seed=config["seed"],
+
+
+use rule tabulate_rates as tabulate_kept_thinking with:
+    input:
+        outcomes="<results>/{grid}outcomes.parquet",
+        cliffs=kept_cliffs,
+    output:
+        **table("{grid}kept_thinking", "Kept thinking fraction"),
+    pathvars:
+        job="tabulate_kept_thinking.{grid}all",
+    params:
+        **uses("tabulate_kept_thinking"),
+        seed=config["seed"],
+
+
+use rule tabulate_rates as tabulate_monitors with:
+    input:
+        outcomes="<results>/outcomes.parquet",
+        cliffs=TEST_CLIFFS,
+    output:
+        **table("monitors", "False reassurance and monitors"),
+        roc_csv="<results>/tables/monitor_roc.csv",
+        roc_markdown="<results>/tables/monitor_roc.md",
+    pathvars:
+        job="tabulate_monitors",
+    params:
+        **uses("tabulate_monitors"),
+        seed=config["seed"],
+
+
+use rule tabulate_rates as tabulate_probes with:
+    input:
+        probes=expand("<results>/{model}/probes.parquet", model=MODELS),
+        calibrations=expand("<results>/{model}/calibration.parquet", model=MODELS),
+    output:
+        **table("probes", "Probes"),
+        **table("calibration", "Calibration of the probes", "calibration_"),
+    pathvars:
+        job="tabulate_probes",
+    params:
+        **uses("tabulate_probes"),
+
+
+use rule tabulate_rates as tabulate_heads with:
+    input:
+        effects=expand("<results>/{model}/heads/effects.parquet", model=MODELS),
+        truths=truth_files(),
+    output:
+        **table("heads", "Every head"),
+        **table("head_agreement", "Agreement of the head rankings", "agreement_"),
+        **table("head_stability", "Stability of the head rankings", "stability_"),
+    pathvars:
+        job="tabulate_heads",
+    params:
+        **uses("tabulate_heads"),
+        fraction=config["claims"]["fraction"],
+        seed=config["seed"],
+
+
+use rule tabulate_rates as tabulate_attention with:
+    input:
+        attention=expand("<results>/{model}/attention.parquet", model=MODELS),
+        causal=expand("<results>/{model}/heads/causal.parquet", model=MODELS),
+    output:
+        **table("attention", "What heads attend to"),
+    pathvars:
+        job="tabulate_attention",
+    params:
+        **uses("tabulate_attention"),
+        fraction=config["claims"]["fraction"],
+        seed=config["seed"],
+
+
+use rule tabulate_rates as tabulate_recovery with:
+    input:
+        prompts="<results>/prompts/fit.parquet",
+        truths=expand("<results>/{model}/truth.json", model=RECOVERY.index),
+        verdicts=expand(
+            "<results>/{model}/base/verdicts/fit.parquet", model=RECOVERY.index
+        ),
+        plantings=expand("<results>/{model}/planting.parquet", model=RECOVERY.index),
+        rankings=expand(
+            "<results>/{model}/heads/{ranking}.parquet",
+            model=RECOVERY.index,
+            ranking=RANKINGS,
+        ),
+    output:
+        csv="<results>/tables/recovery.csv",
+        markdown="<results>/tables/recovery.md",
+        summary_csv="<results>/tables/recovery_summary.csv",
+        summary_markdown="<results>/tables/recovery_summary.md",
+        pooled_csv="<results>/tables/recovery_pooled.csv",
+        pooled_markdown="<results>/tables/recovery_pooled.md",
+        heads_csv="<results>/tables/recovery_heads.csv",
+        heads_markdown="<results>/tables/recovery_heads.md",
+        plantings_csv="<results>/tables/recovery_plantings.csv",
+        plantings_markdown="<results>/tables/recovery_plantings.md",
+    pathvars:
+        job="tabulate_recovery",
+    params:
+        **uses("tabulate_recovery"),
+        organisms=RECOVERY.reset_index().to_dict("records"),
+        refusal_judge=config["judges"]["refusal"],
+        seed=config["seed"],

@@ -1,0 +1,48 @@
+"""Measure every head at the boundary: its effects and rankings by them, its mean outputs, and what it attends to."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from refusal_cliff.activations import encode_traces
+from refusal_cliff.artifacts import read_arrays, read_table, write_arrays, write_table
+from refusal_cliff.attention import measure_attention
+from refusal_cliff.head_effects import EFFECTS, ranking_traces
+from refusal_cliff.head_means import measure_means, reference_traces, write_norms
+from refusal_cliff.job import job
+from refusal_cliff.judges import behaviour
+from refusal_cliff.models import load_model, load_tokenizer
+from refusal_cliff.rankings import effect_rows, rank_heads
+from refusal_cliff.traces import ThinkingFormat
+
+job(snakemake)
+params, row, heads, output = snakemake.params, snakemake.params.model, snakemake.params.heads, snakemake.output
+settings, keys = dict(params.items()), {"model": snakemake.wildcards.model}
+prompts = read_table(snakemake.input.prompts, ("prompt_id", "dataset", "prompt", "request"))
+traces = read_table(snakemake.input.traces, ("prompt_id", "sample", "thinking", "finish_reason"))
+verdicts = read_table(snakemake.input.verdicts, ("prompt_id", "sample", "judge", "scope", "verdict"))
+tokenizer = load_tokenizer(snakemake.input.checkpoint, row["trust_remote_code"])
+model = load_model(snakemake.input.checkpoint, row["dtype"], row["trust_remote_code"])
+thinking = ThinkingFormat(row["thinking_open"], row["boundary"])
+batches = (tokenizer.pad_token_id, row["batch_size"])
+
+ranked = ranking_traces(traces, prompts, heads["datasets"], heads["traces"], params.seed)
+closed, encoded = encode_traces(tokenizer, prompts, ranked, thinking)
+norms, w = write_norms(model, encoded, *batches), read_arrays(snakemake.input.probe)["w"][-1]
+tables = []
+for path, (ranking, measure) in zip(output.rankings, EFFECTS.items(), strict=True):
+    effects = measure(model, encoded, w, *batches)
+    tables.append(effect_rows(effects, closed).assign(ranking=ranking))
+    write_table(rank_heads(effects, norms), path, settings, **keys, ranking=ranking)
+write_table(pd.concat(tables, ignore_index=True), output.effects, settings, **keys)
+
+did = behaviour(verdicts, params.refusal_judge)
+references = []
+for datasets, refused in ((heads["benign"], False), (heads["refused"], True)):
+    chosen = reference_traces(traces, prompts, did, datasets, refused)
+    references.append(encode_traces(tokenizer, prompts, chosen, thinking)[1] if len(chosen) else [])
+write_arrays(measure_means(model, *references, *batches), Path(output.means), settings)
+
+described = closed.merge(prompts[["prompt_id", "prompt", "request"]], on="prompt_id", validate="many_to_one")
+attention = measure_attention(model, tokenizer, described, thinking, params.intentions, row["batch_size"])
+write_table(attention, output.attention, settings, **keys)

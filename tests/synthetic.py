@@ -94,6 +94,7 @@ def cliffs(
                 near[: rng.integers(0, 3)] = np.nan
                 rows.append(
                     {
+                        "model": trace.model,
                         "prompt_id": trace.prompt_id,
                         "sample": 0,
                         "probe": probe,
@@ -115,9 +116,19 @@ def cliffs(
     return pd.DataFrame(rows)
 
 
+def effects(rankings: dict[str, np.ndarray], model: str) -> pd.DataFrame:
+    """Effects [trace, layer, head] of each ranking as the long table of a model."""
+    tables = []
+    for ranking, values in rankings.items():
+        axes = [[f"p{trace}" for trace in range(len(values))], [0], *map(range, values.shape[1:])]
+        keys = pd.MultiIndex.from_product(axes, names=["prompt_id", "sample", "layer", "head"]).to_frame(index=False)
+        tables.append(keys.assign(effect=values.ravel(), model=model, ranking=ranking))
+    return pd.concat(tables, ignore_index=True)
+
+
 def refits(model_outcomes: pd.DataFrame, heights: dict[int, float]) -> pd.DataFrame:
     """Cliffs of the base traces by two probes, the same for every trace and set by `heights` for every refit."""
-    base = model_outcomes.loc[model_outcomes["variant"] == "base", ["prompt_id", "sample"]]
+    base = model_outcomes.loc[model_outcomes["variant"] == "base", ["model", "prompt_id", "sample"]]
     tables = [
         base.assign(probe=probe, refit=refit, cliff=height, cliff_mean=height - 0.1)
         for probe in ("boundary", "thinking")

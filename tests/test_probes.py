@@ -27,6 +27,7 @@ from refusal_cliff.probe_evaluation import (
     evaluate_probes,
     measure,
     places,
+    probe_table,
 )
 from refusal_cliff.probes import (
     CS,
@@ -338,7 +339,7 @@ def test_figures_show_every_probe_and_keep_text_as_text(tables, tmp_path):
     fit = PromptSet(prompts, verdicts, rows, resid)
     table, bins = evaluate_probes(probes, dict.fromkeys(probes, RECIPE), fit, fit, "phrases", seed=0)
     figures = {
-        "probes": plot_probes(table.assign(model="tiny")),
+        "probes": plot_probes(probe_table(table.assign(model="tiny"))),
         "calibration": plot_calibration(bins.assign(model="tiny")),
     }
     for name, figure in figures.items():
@@ -346,6 +347,11 @@ def test_figures_show_every_probe_and_keep_text_as_text(tables, tmp_path):
         text = (tmp_path / f"{name}.svg").read_text()
         assert "last probe</text>" in text
         assert "tiny" in text
+
+
+def test_the_last_layer_is_that_of_each_model_and_probe():
+    table = pd.DataFrame({"model": list("aaabb"), "probe": list("ppqpp"), "layer": [0, 1, 0, 1, 2]})
+    assert probe_table(table)["last_layer"].tolist() == [False, True, True, False, True]
 
 
 def test_scores_are_the_sigmoid_of_each_layers_own_probe():

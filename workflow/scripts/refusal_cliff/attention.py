@@ -13,9 +13,8 @@ token and leave none out: masses add up to 1.
 """
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +22,6 @@ import pandas as pd
 
 from refusal_cliff.errors import UserError
 from refusal_cliff.judges import intends_refusal
-from refusal_cliff.stats import bootstrap_mean
 from refusal_cliff.traces import (
     TRACE_KEY,
     EncodedTrace,
@@ -229,30 +227,3 @@ def span_masses(weights: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
         uniform=np.tile(uniform_by_query.ravel(), n_layers * n_heads),
         tokens=np.tile(member.sum(axis=0).astype(int), n_layers * n_heads * len(QUERIES)),
     )
-
-
-def attention_by_group(attention: pd.DataFrame, top: Collection[tuple[int, int]], seed: int) -> pd.DataFrame:
-    """Where the top heads look, the rest, and the difference, paired by prompt.
-
-    Heads of a group, and the traces of one prompt, are averaged first: prompts are what is resampled.
-
-    Args:
-        attention: prompt_id, sample, layer, head, query, span, mass, uniform.
-        top: (layer, head) of the top heads.
-
-    Returns:
-        group (top, rest, or top minus rest), query, span, quantity, value, low, high, n (prompts): `mass`, which adds
-        up to 1 over spans, and `relative`, mass over what uniform attention would put there, over the prompts that have
-        such a span.
-    """
-    chosen = pd.MultiIndex.from_frame(attention[["layer", "head"]]).isin(list(top))
-    values = attention.assign(group=np.where(chosen, "top", "rest"))
-    means = values.pivot_table(index=["query", "span", "prompt_id"], columns="group", values=["mass", "uniform"])
-    quantities = {"mass": means["mass"], "relative": means["mass"] / means["uniform"].where(means["uniform"] > 0)}
-    rows = []
-    for query, span, (quantity, table) in product(QUERIES, SPANS, quantities.items()):
-        by_prompt = table.loc[(query, span)].dropna()
-        difference = by_prompt["top"] - by_prompt["rest"]
-        for group, found in {"top": by_prompt["top"], "rest": by_prompt["rest"], "top minus rest": difference}.items():
-            rows.append((group, query, span, quantity, *bootstrap_mean(found, seed)))
-    return pd.DataFrame(rows, columns=["group", "query", "span", "quantity", "value", "low", "high", "n"])

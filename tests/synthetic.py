@@ -1,7 +1,13 @@
 """Measured tables as a run would leave them, made from chosen rates: for tests of what comes after the models."""
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
+
+from refusal_cliff import ablation_tables, sparsity
+from refusal_cliff import outcomes as outcome_tables
+from refusal_cliff.variants import ON_HEADS, Variant
 
 HARMFUL, BENIGN, FACTS = 60, 30, 30
 ABLATIONS = [
@@ -22,6 +28,16 @@ TUNINGS = [
 ]
 VARIANTS = ["base", *ABLATIONS, *INTERVENTIONS, *TUNINGS, "tune-whole-1-s0"]
 PLANTED = [[2, 1], [3, 2]]
+PROBE_ROWS = [
+    *(("held_out", None, quantity) for quantity in ("accuracy", "auroc", "selectivity")),
+    *(
+        ("test", place, quantity)
+        for place in (None, "thinking 5/5", "boundary -1")
+        for quantity in ("accuracy", "auroc")
+    ),
+    *(("training", None, quantity) for quantity in ("accuracy", "auroc", "cosine_logit")),
+]
+"""Data, position (`None`: where the probe was trained) and quantity of what is measured of each probe."""
 
 
 def prompts() -> pd.DataFrame:
@@ -146,55 +162,93 @@ def heads(layers: int = 4, n_heads: int = 8) -> pd.DataFrame:
     return pd.DataFrame({"layer": layer, "head": head, "effect": effect})
 
 
-def tables() -> dict[str, pd.DataFrame]:
-    """One model's rows of the tables that claims are read from: every number is 0.9 [0.85, 0.95] over 60 prompts."""
-    probes = ("boundary", "thinking")
-    complied = "harmful, complied"
+def write_norms(models: list[str]) -> pd.DataFrame:
+    """How much each head writes: its number in its layer."""
+    return pd.concat([heads().assign(model=model, write_norm=lambda table: table["head"] * 1.0) for model in models])
+
+
+def edited_heads(table: pd.DataFrame) -> dict[tuple[str, str], frozenset[tuple[int, int]]]:
+    """The heads that each variant in an outcome table touches: the planted ones, or two others if it is a control."""
+    planted, others = frozenset(map(tuple, PLANTED)), frozenset({(0, 0), (1, 1)})
+    runs = table[["model", "variant"]].drop_duplicates().itertuples(index=False, name=None)
+    chosen = {run: Variant.parse(run[1]) for run in runs}
+    return {
+        run: planted if variant.ranking in ("causal", "direct") else others
+        for run, variant in chosen.items()
+        if variant.kind in ON_HEADS
+    }
+
+
+def tables(table: pd.DataFrame, planted: dict[str, list]) -> dict[str, pd.DataFrame]:
+    """The tables that claims are read from, with rows that no claim reads beside those that one does.
+
+    Made from an outcome table of all models: alignment, judges, ablation, comparisons, selection, sparsity. In all
+    others every number is 0.9 [0.85, 0.95] over 60 prompts, whatever it is of.
+
+    Args:
+        planted: planted heads of the models whose heads are known.
+    """
+    models = list(table["model"].unique())
+    touched, nll = edited_heads(table), perplexity(table)
+    known = {model: frozenset(map(tuple, found)) for model, found in planted.items()}
+    examples = table[table["variant"].str.startswith("tune")].groupby(["model", "variant"]).head(5)
+    probe, group = ["boundary", "thinking"], ["harmful, complied", "harmful, refused", "harmful", "benign"]
     keys = {
-        "probes": [
-            {"probe": probe, "method": "logistic", "layer": 3, "data": data, "position": position, "quantity": quantity}
-            for probe in probes
-            for data, position, quantity in (
-                ("held_out", "own", "auroc"),
-                ("held_out", "own", "selectivity"),
-                ("test", "own", "auroc"),
-                ("test", "thinking 5/5", "auroc"),
-                ("training", "own", "cosine_logit"),
-            )
-        ],
-        "cliffs": [
-            {"probe": probe, "group": complied, "family": "all", "quantity": "boundary_share"} for probe in probes
-        ],
-        "cliff_differences": [
-            {"kind": "within", "probe": probe, "group": complied, "other": other, "quantity": "cliff_mean"}
-            for probe in probes
-            for other in ("benign", "harmful, refused")
-        ],
-        "cliff_length": [
-            {"probe": probe, "group": complied, "quantity": "within_family_cliff_mean"} for probe in probes
-        ],
-        "cliff_refits": [{"probe": probe, "group": complied, "quantity": "cliff"} for probe in probes],
-        "sparsity": [{"ranking": ranking, "quantity": "excess"} for ranking in ("causal", "direct")],
-        "comparisons": [{"variant": "ablate-causal-0.03", "reference": "base", "rate": "perplexity"}],
-        "head_agreement": [
-            {"ranking": one, "other": other, "quantity": "spearman"}
-            for one, other in (("direct", "causal"), ("causal", "gradient"))
-        ],
-        "head_stability": [{"ranking": "causal", "quantity": "split_half_overlap"}],
-        "judges": [{"variant": "base"}],
-        "monitors": [
-            *(
-                {"monitor": "thinking", "population": complied, "quantity": quantity}
-                for quantity in ("thinking_refuses", "thinking_safe")
-            ),
-            *(
-                {"monitor": monitor, "population": "harmful prompts", "quantity": "auroc"}
-                for monitor in ("thinking, guard", "final, boundary", "final, thinking")
-            ),
-        ],
+        "cliffs": {
+            "probe": probe,
+            "group": group,
+            "family": ["all", "plain"],
+            "quantity": ["plateau", "cliff", "cliff_mean", "boundary_share", "cliff_deeper"],
+        },
+        "cliff_differences": {
+            "kind": ["within"],
+            "group": group[:1],
+            "other": ["benign", "harmful, refused"],
+            "probe": probe,
+            "quantity": ["cliff", "cliff_mean"],
+        },
+        "cliff_refits": {"probe": probe, "group": group, "quantity": ["cliff", "cliff_mean"]},
+        "cliff_length": {"probe": probe, "group": group, "quantity": ["spearman_cliff", "within_family_cliff_mean"]},
+        "head_agreement": {
+            "ranking": ["direct", "causal"],
+            "other": ["causal", "gradient"],
+            "quantity": ["spearman", "overlap"],
+        },
+        "head_stability": {
+            "ranking": ["direct", "causal"],
+            "point": [True, False],
+            "quantity": ["split_half_overlap", "overlap"],
+        },
+        "monitors": {
+            "monitor": ["thinking, guard", "final, boundary", "final, thinking"],
+            "population": ["harmful prompts", "all prompts"],
+            "quantity": ["auroc", "tpr_at_fpr_0.05"],
+        },
     }
-    number = {"value": 0.9, "low": 0.85, "high": 0.95, "n": 60}
-    return {name: pd.DataFrame(rows).assign(**number) for name, rows in keys.items()} | {
-        "judges": pd.DataFrame(keys["judges"]).assign(agreement=0.9, low=0.85, high=0.95, n=60),
-        "cliff_differences": pd.DataFrame(keys["cliff_differences"]).assign(difference=0.9, low=0.85, high=0.95, n=60),
+    measured = np.random.default_rng(2).normal(-1, 0.1, (10, 4, 8))
+    head_effects = pd.concat([effects({"causal": measured, "direct": measured}, model) for model in models])
+    found = {name: _product({"model": models} | columns) for name, columns in keys.items()}
+    own = {"boundary": "last_boundary", "thinking": "thinking"}
+    parts = [
+        _product(
+            {"model": models, "probe": [probe], "method": ["logistic", "mean_difference"], "last_layer": [False, True]}
+        ).assign(data=data, position=position or trained, quantity=quantity)
+        for probe, trained in own.items()
+        for data, position, quantity in PROBE_ROWS
+    ]
+    found["probes"] = pd.concat(parts, ignore_index=True)
+    said = _product({"model": models, "population": group[:1], "quantity": ["thinking_refuses", "thinking_safe"]})
+    found["monitors"] = pd.concat([found["monitors"], said.assign(monitor="thinking")])
+    return found | {
+        "alignment": outcome_tables.alignment(table),
+        "judges": outcome_tables.judge_agreement(table),
+        "ablation": ablation_tables.ablation_table(table, nll, touched, write_norms(models), seed=0),
+        "comparisons": ablation_tables.comparisons(table, nll, seed=0),
+        "selection": ablation_tables.selection_table(table, examples, seed=0),
+        "sparsity": sparsity.sparsity_table(table, head_effects, touched, known, fraction=0.03, seed=0),
     }
+
+
+def _product(columns: dict[str, list]) -> pd.DataFrame:
+    """A table with a row for every combination, all with the same number."""
+    return pd.DataFrame(product(*columns.values()), columns=list(columns)).assign(value=0.9, low=0.85, high=0.95, n=60)

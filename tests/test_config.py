@@ -72,7 +72,7 @@ def test_defaults_of_schema_equal_default_config():
     assert filled == shown
 
 
-@pytest.mark.parametrize("name", ["config", "models", "datasets", "attacks"])
+@pytest.mark.parametrize("name", ["config", "models", "datasets", "attacks", "claims"])
 def test_schema_is_closed_and_described(name):
     def walk(schema, path):
         assert "description" in schema, path

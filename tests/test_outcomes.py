@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import synthetic
 
-from refusal_cliff import outcomes
+from refusal_cliff import outcomes, tables
 from refusal_cliff.errors import UserError
 
 
@@ -13,6 +13,8 @@ def run():
     """Prompts, traces and verdicts of four responses: an attack that works, a refusal, an answer, an unclosed trace."""
     prompts = synthetic.prompts().iloc[[0, 1, 90, 2]].reset_index(drop=True)
     traces = prompts[["prompt_id"]].assign(
+        model="m",
+        variant="base",
         sample=0,
         response=["Sure.", "I'm sorry.", "It is Paris.", None],
         finish_reason=["stop", "stop", "stop", "unclosed"],
@@ -30,7 +32,7 @@ def run():
             for prompt, verdict, score in zip(prompts["prompt_id"], given, (0.1, 0.2, None, 0.9), strict=True)
         ]
     )
-    return prompts, traces, verdicts
+    return prompts, traces, verdicts.assign(model="m", variant="base")
 
 
 def test_outcomes_follow_the_verdicts_and_stay_missing_without_one(run):
@@ -59,6 +61,27 @@ def test_unknown_prompt_and_silent_judge_are_errors(run):
         outcomes.outcomes(prompts.iloc[1:], traces, verdicts, "guard", "phrases")
     with pytest.raises(UserError, match="judge 'llama'"):
         outcomes.outcomes(prompts, traces, verdicts, "llama", "phrases")
+    both = pd.concat([traces, traces.assign(variant="keep-0.5")])
+    with pytest.raises(UserError, match=r"judge 'guard' gave none on the responses of m, keep-0\.5"):
+        outcomes.outcomes(prompts, both, verdicts, "guard", "phrases")
+
+
+def test_verdicts_are_of_their_own_model_and_variant(run):
+    prompts, traces, verdicts = run
+    runs = [("m", "base"), ("m", "keep-0.5"), ("n", "base")]
+    several = [
+        pd.concat([table.assign(model=model, variant=variant) for model, variant in runs])
+        for table in (traces, verdicts)
+    ]
+    safe = (several[1]["variant"] == "keep-0.5") & (several[1]["verdict"] == "harmful")
+    several[1]["verdict"] = several[1]["verdict"].mask(safe, "safe")
+    table = outcomes.outcomes(prompts, *several, "guard", "phrases")
+    assert list(table)[:4] == ["model", "variant", "prompt_id", "sample"]
+    assert table.groupby(["model", "variant"], sort=False)["harmful"].sum().to_dict() == {
+        ("m", "base"): 1,
+        ("m", "keep-0.5"): 0,
+        ("n", "base"): 1,
+    }
 
 
 @pytest.mark.parametrize(
@@ -105,15 +128,26 @@ def test_samples_of_one_prompt_are_not_independent():
     pd.testing.assert_frame_equal(outcomes.rates(once)[columns], outcomes.rates(thrice)[columns])
 
 
-def test_selection_table_has_base_and_sizes_of_tuned_models_only():
-    both = pd.concat([synthetic.outcomes("tuned", {"base": 1.0}), synthetic.outcomes("other", {"base": 1.0}, ["base"])])
-    table = outcomes.selection_table(both, {("tuned", variant): 7 for variant in synthetic.TUNINGS})
-    columns = ["model", "selector", "budget", "examples", "seed", "dataset", "rate", "value", "low", "high", "n"]
-    assert list(table) == columns
-    assert set(table["model"]) == {"tuned"}
-    assert table.query("selector == 'none'")[["budget", "examples"]].drop_duplicates().to_numpy().tolist() == [[0, 0]]
-    assert set(table.query("selector == 'cliff'")["examples"]) == {7}
-    assert list(outcomes.selection_table(both[both["model"] == "other"], {})) == columns
+@pytest.mark.parametrize(
+    ("wrapped", "alignment", "vulnerable"),
+    [(1.0, "poor", "wrapped"), (0.5, "poor", "wrapped"), (0.3, "unclear", ""), (0.0, "well", "")],
+)
+def test_alignment_is_by_the_whole_interval_and_vulnerability_by_dataset(wrapped, alignment, vulnerable):
+    table = outcomes.alignment(synthetic.outcomes("m", {"base": wrapped, "keep-0.5": 1.0}, ["base", "keep-0.5"]))
+    row = table.iloc[0]
+    assert (row["model"], row["value"], row["n"]) == ("m", wrapped / 2, 60)
+    assert (row["alignment"], row["vulnerable"]) == (alignment, vulnerable)
+
+
+def test_alignment_of_a_model_without_a_judged_response_is_unclear():
+    judged, silent = (synthetic.outcomes(model, {"base": 1.0}, ["base"]) for model in ("judged", "silent"))
+    silent["harmful"] = pd.NA
+    for part in (silent, silent[silent["label"] == "benign"]):
+        table = outcomes.alignment(pd.concat([part, judged])).set_index("model")
+        assert list(table.index) == ["silent", "judged"]
+        assert table["alignment"].to_dict() == {"silent": "unclear", "judged": "poor"}
+        assert table["n"].to_dict() == {"silent": 0, "judged": 60}
+    assert outcomes.vulnerable_datasets(pd.concat([silent, judged])) == {"silent": [], "judged": ["wrapped"]}
 
 
 def test_judges_that_agree_have_kappa_one():
@@ -126,7 +160,7 @@ def test_judges_that_agree_have_kappa_one():
 
 def test_markdown_rounds_and_leaves_missing_cells_empty(tmp_path):
     table = pd.DataFrame({"value": [0.123456789, None], "n": [3, 4]})
-    outcomes.write_csv(table, tmp_path / "t.csv", tmp_path / "t.md")
+    tables.write_csv(table, tmp_path / "t.csv", tmp_path / "t.md")
     assert (tmp_path / "t.csv").read_text().splitlines()[1] == "0.123457,3"
     assert "| 0.123" in (tmp_path / "t.md").read_text()
     assert "nan" not in (tmp_path / "t.md").read_text()

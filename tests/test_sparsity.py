@@ -5,14 +5,14 @@ import pandas as pd
 import pytest
 import synthetic
 
-from refusal_cliff.sparsity import concentration, relative_drop, repair
+from refusal_cliff.sparsity import concentration, planted_recall, relative_drop, repair, sparsity_table
 
 TOP, RANDOM = "ablate-causal-0.03", ("ablate-random0-0.03", "ablate-random1-0.03")
 
 
 def excess(asr, variants=None):
     runs = synthetic.outcomes("m", asr, variants or ["base", TOP, *RANDOM])
-    table = repair(runs, fraction=0.03, alignment_asr=0.10, seed=0)
+    table = repair(runs, fraction=0.03, seed=0)
     return table.set_index("quantity")
 
 
@@ -69,16 +69,61 @@ def test_a_ratio_that_never_varies_still_has_an_interval():
     assert missing.n == 15, "prompts that one run misses are left out of all"
 
 
+def effects(by_head, ranking="causal", traces=20):
+    """The same effects [layer, head] on every trace."""
+    return synthetic.effects({ranking: np.tile(by_head, (traces, 1, 1))}, "m")
+
+
 def test_concentration_of_one_head_and_of_all():
-    one = np.zeros((20, 4, 8))
-    one[:, 1, 2] = -3.0
-    found = concentration(one, k=2, seed=0).set_index("quantity")["value"]
-    assert found["top_share"] == 1
-    assert found["effective_heads"] == pytest.approx(1)
-    assert found["gini"] == pytest.approx(31 / 32)
-    equal = concentration(-np.ones((20, 4, 8)), k=2, seed=0).set_index("quantity")["value"]
+    def found(by_head):
+        return concentration(effects(by_head), 0.06, seed=0).set_index("quantity")["value"]  # 2 of 32 heads
+
+    one = np.zeros((4, 8))
+    one[1, 2] = -3.0
+    assert found(one)["top_share"] == 1
+    assert found(one)["effective_heads"] == pytest.approx(1)
+    assert found(one)["gini"] == pytest.approx(31 / 32)
+    equal = found(-np.ones((4, 8)))
     assert equal["top_share"] == pytest.approx(2 / 32)
     assert equal["effective_heads"] == pytest.approx(32)
     assert equal["gini"] == pytest.approx(0)
-    promoting = concentration(np.ones((20, 4, 8)), k=2, seed=0).set_index("quantity")["value"]
-    assert np.isnan(promoting["top_share"])
+    assert np.isnan(found(np.ones((4, 8)))["top_share"])
+
+
+def test_concentration_is_of_each_model_and_ranking():
+    both = pd.concat([effects(-np.eye(4)), effects(-np.eye(4), "direct").assign(model="n")])
+    table = concentration(both.sample(frac=1, random_state=0), 0.1, seed=0)
+    assert set(zip(table["model"], table["ranking"], strict=True)) == {("m", "causal"), ("n", "direct")}
+    assert set(table["n"]) == {20}
+    assert table.query("quantity == 'effective_heads'")["value"].tolist() == pytest.approx([4, 4])
+
+
+def test_recall_is_of_the_heads_set_to_zero_at_the_operating_point():
+    heads = {
+        "ablate-causal-0.03": {(2, 1), (3, 2)},
+        "ablate-direct-0.03": {(2, 1), (0, 0)},
+        "ablate-causal-0.1": set(),
+        "mean-causal-0.03": set(),
+        "keep-0.5": set(),
+    }
+    ablated = {(model, name): frozenset(found) for model in ("m", "none", "unknown") for name, found in heads.items()}
+    table = planted_recall(ablated, {"m": frozenset({(2, 1), (3, 2)}), "none": frozenset()}, 0.03)
+    assert table[["model", "ranking", "value", "n"]].to_numpy().tolist() == [
+        ["m", "causal", 1.0, 2],
+        ["m", "direct", 0.5, 2],
+    ]
+    assert (table["low"] < table["value"]).all()
+
+
+def test_the_table_says_whose_heads_are_known():
+    runs = pd.concat([synthetic.outcomes(model, {"base": 0.8, TOP: 0.0}, ["base", TOP]) for model in "abc"])
+    planted = {"a": frozenset({(2, 1)}), "b": frozenset()}
+    heads = {("a", TOP): frozenset({(2, 1)})}
+    table = sparsity_table(runs, effects(-np.eye(4)).assign(model="a"), heads, planted, 0.03, seed=0)
+    assert table.groupby("model")["planted"].agg(set).to_dict() == {"a": {"yes"}, "b": {"no"}, "c": {"unknown"}}
+    assert set(table["quantity"]) == {
+        *("repaired_share", "excess", "planted_recall"),
+        *("top_share", "effective_heads", "gini"),
+    }
+    well = sparsity_table(synthetic.outcomes("m", {"base": 0.0}, ["base"]), table.iloc[:0], {}, {}, 0.03, seed=0)
+    assert list(well) == list(table)

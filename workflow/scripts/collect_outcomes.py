@@ -2,19 +2,15 @@
 
 import pandas as pd
 
-from refusal_cliff.artifacts import read_table, write_table
+from refusal_cliff.artifacts import read_table, read_tables, write_table
 from refusal_cliff.job import job
 from refusal_cliff.outcomes import outcomes
 
 job(snakemake)
 params = snakemake.params
 prompts = read_table(snakemake.input.prompts, ("prompt_id", "dataset", "family", "label", "reference", "match"))
-tables = []
-for (model, variant), traces, verdicts in zip(
-    params.runs, snakemake.input.traces, snakemake.input.verdicts, strict=True
-):
-    table = outcomes(prompts, read_table(traces), read_table(verdicts), params.harm_judge, params.refusal_judge)
-    table.insert(0, "model", model)
-    table.insert(1, "variant", variant)
-    tables.append(table)
-write_table(pd.concat(tables, ignore_index=True), snakemake.output.table, dict(params.items()))
+# Thinking is by far the longest text and not needed: so only that of one file is in memory at a time.
+traces = [read_table(path, ("model", "variant")).drop(columns="thinking") for path in snakemake.input.traces]
+verdicts = read_tables(snakemake.input.verdicts, ("model", "variant"))
+table = outcomes(prompts, pd.concat(traces, ignore_index=True), verdicts, params.harm_judge, params.refusal_judge)
+write_table(table, snakemake.output.table, dict(params.items()))

@@ -1,13 +1,13 @@
 """Tabulate what the choices of the code released with the paper do to the ASR."""
 
 from refusal_cliff.ablation_tables import released_table
-from refusal_cliff.artifacts import read_runs, read_table
+from refusal_cliff.artifacts import read_table, read_tables
 from refusal_cliff.job import job
 from refusal_cliff.tables import write_csv
 
 job(snakemake)
 table = released_table(
-    read_runs(snakemake.params.runs, snakemake.input.verdicts),
+    read_tables(snakemake.input.verdicts, ("model", "variant")),
     read_table(snakemake.input.prompts, ("prompt_id", "label")),
     snakemake.params.seed,
 )

@@ -1,19 +1,21 @@
-"""What interventions on heads change: every rate by kind and dose, and paired comparisons with base and controls.
+"""What interventions change: every rate by kind and dose, and paired comparisons with base and controls.
 
-The unit is the prompt, as in `outcomes`. Draws of a random control are a sample of their own: a pool of them has an
-interval over draws and prompts together.
+The unit is the prompt, as in `outcomes`. Draws of a random control are a sample of their own, and so are the seeds of a
+tuning: a pool of them has an interval over draws and prompts together.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from refusal_cliff.config import parse_variant
-from refusal_cliff.outcomes import ALL, RATES, prompt_shares
+from refusal_cliff.outcomes import ALL, RATES, RUN, VULNERABLE, prompt_shares, vulnerable_datasets
+from refusal_cliff.rankings import CONTROLS, DRAWN
 from refusal_cliff.stats import (
+    NOTHING,
     Estimate,
     bootstrap_mean,
     crossed_bootstrap,
@@ -25,15 +27,14 @@ from refusal_cliff.stats import (
     wilson,
 )
 from refusal_cliff.traces import TRACE_KEY
-from refusal_cliff.variants import format_number, pooled_ranking
+from refusal_cliff.variants import ON_HEADS, Variant
 
 PERPLEXITY = "perplexity"
 COMPARED = ("asr", "over_refusal", "utility", PERPLEXITY)
-SUPPRESSORS = ("causal", "direct", "gradient")
-"""Rankings that are compared with random controls."""
-CONTROLS = ("random", "matched")
+BASE = Variant("base")
 ABLATION_COLUMNS = ["model", "kind", "ranking", "fraction", "scale", "heads", "write_norm", "draws", "dataset", "rate"]
-COMPARISON_COLUMNS = ["model", "variant", "reference", "rate", "contrast", "value", "low", "high", "n", "test", "p"]
+SELECTION_COLUMNS = ["model", "selector", "budget", "examples", "seed", "dataset", "rate"]
+COMPARISON_COLUMNS = ["model", "variant", "reference", "rate", "population", "contrast"]
 
 
 def prompt_values(outcomes: pd.DataFrame, perplexity: pd.DataFrame, rate: str) -> pd.Series:
@@ -41,13 +42,13 @@ def prompt_values(outcomes: pd.DataFrame, perplexity: pd.DataFrame, rate: str) -
 
     Args:
         outcomes: outcomes of all models and variants.
-        perplexity: model, variant, prompt_id, sample, nll; possibly without rows.
+        perplexity: model, variant, prompt_id, sample, nll; of some of the models and variants, or without rows.
         rate: a key of `outcomes.RATES`: the share of the prompt's responses; or perplexity: the mean nats per token.
 
     Returns:
         Indexed by model, variant, dataset, prompt_id.
     """
-    keys = ["model", "variant", "dataset"]
+    keys = [*RUN, "dataset"]
     if rate != PERPLEXITY:
         return prompt_shares(outcomes, rate, by=tuple(keys))["share"]
     if perplexity.empty:
@@ -59,85 +60,112 @@ def prompt_values(outcomes: pd.DataFrame, perplexity: pd.DataFrame, rate: str) -
 def ablation_table(
     outcomes: pd.DataFrame,
     perplexity: pd.DataFrame,
-    heads: Mapping[tuple[str, str], Sequence[tuple[int, int]]],
-    norms: Mapping[str, NDArray],
+    heads: Mapping[tuple[str, str], frozenset[tuple[int, int]]],
+    norms: pd.DataFrame,
     seed: int,
 ) -> pd.DataFrame:
     """Rates of the base models and of every intervention on heads, by dataset.
 
     Args:
         outcomes, perplexity: as for `prompt_values`.
-        heads: (layer, head) that a variant touches, by (model, variant); other variants but base are left out.
-        norms: by model [layer, head], how much each head writes (`interventions.write_norms`).
+        heads: (layer, head) that a variant touches, by (model, variant).
+        norms: model, layer, head, write_norm: how much each head writes.
 
     Returns:
         model, kind, ranking, fraction, scale (of z), heads (how many), write_norm (their mean), draws, dataset, rate,
-        value, low, high, n. Kind base has ranking `none`. Each random draw has its own row; rankings `random` and
-        `matched` pool their draws. Intervals are Wilson's; of pools, the wider of Wilson's and the crossed bootstrap
-        over draws and prompts; of perplexity (a geometric mean over prompts), the bootstrap.
+        value, low, high, n. Dataset `all` pools the datasets, `vulnerable` those of `outcomes.alignment`. Kind base has
+        ranking `none`. Each random draw has its own row; rankings `random` and `matched` pool their draws. Intervals
+        are Wilson's; of pools, the wider of Wilson's and the crossed bootstrap over draws and prompts; of perplexity (a
+        geometric mean over prompts), the bootstrap.
     """
-    values = {rate: prompt_values(outcomes, perplexity, rate) for rate in (*RATES, PERPLEXITY)}
+    norm_of = norms.set_index(["model", "layer", "head"])["write_norm"].to_dict()
     rows = []
-    for model, runs in outcomes.groupby("model", sort=False):
-        tables = {rate: _by_variant(own, model) for rate, own in values.items()}
-        known = [name for name in runs["variant"].unique() if name == "base" or (model, name) in heads]
-        for name, members in _with_pools(known):
-            variant = parse_variant(name)
-            touched = [head for member in members for head in heads.get((model, member), ())]
-            described = {
-                "model": model,
-                "kind": variant["kind"],
-                "ranking": variant.get("ranking", "none"),
-                "fraction": variant.get("fraction", 0.0),
-                "scale": variant.get("scale", float(name == "base")),
-                "heads": len(touched) // len(members),
-                "write_norm": np.mean([norms[model][head] for head in touched]) if touched else np.nan,
-                "draws": len(members),
-            }
-            for rate, table in tables.items():
-                found = _of(table, members)
-                datasets = found.columns.unique("dataset")
-                for dataset in (ALL, *datasets) if len(datasets) else ():
-                    part = found if dataset == ALL else found[[dataset]]
-                    estimate = _estimate(part.to_numpy(), rate, seed)
-                    rows.append(described | {"dataset": dataset, "rate": rate} | estimate._asdict())
+    for model, variant, members, found in _rates(outcomes, perplexity, ("base", *ON_HEADS), seed):
+        touched = [head for name in members if variant != BASE for head in heads[model, name]]
+        described = {
+            "model": model,
+            "kind": variant.kind,
+            "ranking": variant.ranking or "none",
+            "fraction": variant.fraction or 0.0,
+            "scale": float(variant == BASE) if variant.scale is None else variant.scale,
+            "heads": len(touched) // len(members),
+            "write_norm": np.mean([norm_of[model, *head] for head in touched]) if touched else np.nan,
+            "draws": len(members),
+        }
+        rows += [described | row for row in found]
     return pd.DataFrame(rows, columns=[*ABLATION_COLUMNS, *Estimate._fields])
 
 
+def selection_table(outcomes: pd.DataFrame, selections: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Rates of the base model and its tunings, by dataset, for the models that were tuned.
+
+    Args:
+        outcomes: outcomes of all models and variants.
+        selections: model, variant and prompt_id of every training example.
+
+    Returns:
+        model, selector, budget, examples (how many), seed, dataset, rate, value, low, high, n; dataset and intervals as
+        in `ablation_table`. Selector `none` is the base model; seed `all` pools the seeds of a tuning.
+    """
+    sizes = selections.groupby(RUN).size()
+    tuned = outcomes.loc[outcomes["variant"].map(_kind) == "tune", "model"].unique()
+    own = outcomes[outcomes["model"].isin(tuned)]
+    rows = []
+    for model, variant, members, found in _rates(own, pd.DataFrame(), ("base", "tune"), seed):
+        described = {
+            "model": model,
+            "selector": variant.selector or "none",
+            "budget": variant.budget or 0.0,
+            "examples": 0 if variant == BASE else sizes[model, members[0]],  # the same for every seed
+            "seed": ALL if variant.seed is None else variant.seed,
+        }
+        rows += [described | row for row in found]
+    return pd.DataFrame(rows, columns=[*SELECTION_COLUMNS, *Estimate._fields])
+
+
 def comparisons(outcomes: pd.DataFrame, perplexity: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Every variant against its base model, and every ranking against its random controls, paired by prompt.
+    """Every variant against its base model and against what `_references` names, paired by prompt.
 
     Args:
         outcomes, perplexity: as for `prompt_values`.
 
     Returns:
-        model, variant, reference (base, or a pool of draws of random or matched heads), rate, contrast (`difference`,
-        variant minus reference; of perplexity `ratio`), value, low, high (paired bootstrap; against a pool, over draws
-        and prompts), n, test, p, and p_holm, adjusted over the whole table. Against base a rate is tested by exact
-        McNemar on the first sample of each prompt, because a test on dependent samples would be too sure; all else by
+        model, variant, reference (each a variant, or a pool of random draws or of the seeds of a tuning), rate,
+        population (`all` prompts that the rate is over, or those of `vulnerable` datasets), contrast (`difference`,
+        variant minus reference; of perplexity `ratio`), value, low, high (paired bootstrap; with a pool, over draws and
+        prompts), n, test, p, and p_holm, adjusted over the whole table. Two variants are tested by exact McNemar on the
+        first sample of each prompt, because a test on dependent samples would be too sure; pools and perplexity by
         Wilcoxon's signed rank over prompts.
     """
     first = outcomes[outcomes["sample"] == 0]
     values = {
         rate: (prompt_values(outcomes, perplexity, rate), prompt_values(first, perplexity, rate)) for rate in COMPARED
     }
+    vulnerable = vulnerable_datasets(outcomes)
     rows = []
     for model, runs in outcomes.groupby("model", sort=False):
-        names = list(runs["variant"].unique())
+        pools = dict(_with_pools(runs["variant"].unique()))
+        pairs = [(variant, other) for variant in pools for other in _references(variant) if other in pools]
         for rate, own in values.items():
             table, tested = (_by_variant(part, model) for part in own)
-            for variant, reference, members in _pairs(names):
-                after, before = _of(table, [variant]), _of(table, members)
+            for variant, reference in pairs:
+                after, before = _of(table, pools[variant]), _of(table, pools[reference])
                 both = after.columns.intersection(before.columns)
-                if both.empty:
-                    continue
-                found, test, p = _compare(before[both].to_numpy(), after[both].to_numpy()[0], rate, seed)
-                if reference == "base" and rate != PERPLEXITY:
-                    pair = tested.loc[["base", variant]].dropna(axis=1)
-                    test, p = "McNemar", mcnemar(*pair.to_numpy())
-                contrast = "ratio" if rate == PERPLEXITY else "difference"
-                rows.append((model, variant, reference, rate, contrast, *found, test, p))
-    compared = pd.DataFrame(rows, columns=COMPARISON_COLUMNS)
+                for population, datasets in ((ALL, both.unique("dataset")), (VULNERABLE, vulnerable[model])):
+                    prompts = both[both.isin(datasets, level="dataset")]
+                    # Draws on both sides are those of two tunings, which have one list of seeds: pairs in order.
+                    differences = after[prompts].to_numpy() - before[prompts].to_numpy()
+                    differences = differences[:, ~np.isnan(differences).all(axis=0)]
+                    if not differences.size:
+                        continue
+                    found, test, p = _contrast(differences, rate, seed)
+                    if len(differences) == 1 and rate != PERPLEXITY:
+                        pair = tested.reindex(index=[pools[reference][0], pools[variant][0]], columns=prompts)
+                        test, p = "McNemar", mcnemar(*pair.dropna(axis=1).to_numpy())
+                    contrast = "ratio" if rate == PERPLEXITY else "difference"
+                    names = (model, str(variant), str(reference), rate, population, contrast)
+                    rows.append((*names, *found, test, p))
+    compared = pd.DataFrame(rows, columns=[*COMPARISON_COLUMNS, *Estimate._fields, "test", "p"])
     return compared.assign(p_holm=holm(compared["p"].to_numpy()))
 
 
@@ -145,8 +173,9 @@ def released_table(verdicts: pd.DataFrame, prompts: pd.DataFrame, seed: int) -> 
     """What the choices of the code released with the paper do to the ASR: how it ablates, and what its judge sees.
 
     Args:
-        verdicts: model, variant and the columns of verdicts, of the base models and of their heads zeroed our way
-            (ablate) and the released way (released); scopes `response` and `released` of the guard count.
+        verdicts: model, variant and the columns of verdicts; those of base models, of heads ablated the released way
+            (released), and of the same heads zeroed our way (ablate) count, by the guard on scopes `response` and
+            `released`.
         prompts: prompt_id, label.
 
     Returns:
@@ -154,13 +183,14 @@ def released_table(verdicts: pd.DataFrame, prompts: pd.DataFrame, seed: int) -> 
         low, high (Wilson; of differences paired bootstrap), n, p (exact McNemar on the first sample of each prompt).
     """
     harmful = prompts.loc[prompts["label"] == "harmful", "prompt_id"]
+    variants = {name: Variant.parse(name) for name in verdicts["variant"].unique()}
+    ours = {replace(variant, kind="ablate") for variant in variants.values() if variant.kind == "released"}
+    counted = {name: v.kind for name, v in variants.items() if v.kind in ("base", "released") or v in ours}
     judged = verdicts[
         (verdicts["judge"] == "guard") & verdicts["prompt_id"].isin(harmful) & verdicts["verdict"].notna()
     ]
-    judged = judged.assign(
-        kind=judged["variant"].map({name: parse_variant(name)["kind"] for name in judged["variant"].unique()}),
-        harmful=(judged["verdict"] == "harmful").astype(float),
-    )
+    judged = judged[judged["variant"].isin(counted)]
+    judged = judged.assign(kind=judged["variant"].map(counted), harmful=(judged["verdict"] == "harmful").astype(float))
     pairs = [((kind, "released"), (kind, "response")) for kind in ("base", "ablate", "released")]
     for scope in ("response", "released"):
         pairs += [(("ablate", scope), ("base", scope)), (("released", scope), ("ablate", scope))]
@@ -186,38 +216,54 @@ def released_table(verdicts: pd.DataFrame, prompts: pd.DataFrame, seed: int) -> 
     return pd.DataFrame(rows, columns=["model", "kind", "scope", "against", "value", "low", "high", "n", "p"])
 
 
-def _with_pools(names: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Each variant with itself alone, and each pool of draws with its draws, behind the last of them."""
-    pools: dict[str, list[str]] = {}
-    for name in names:
-        pools.setdefault(_pool_name(name), []).append(name)
+def _kind(name: str) -> str:
+    return Variant.parse(name).kind
+
+
+def _rates(
+    outcomes: pd.DataFrame, perplexity: pd.DataFrame, kinds: Sequence[str], seed: int
+) -> Iterator[tuple[str, Variant, list[str], list[dict[str, Any]]]]:
+    """(model, variant or pool, the variants in it, rows of dataset, rate and estimate), of variants of `kinds`."""
+    values = {rate: prompt_values(outcomes, perplexity, rate) for rate in (*RATES, PERPLEXITY)}
+    vulnerable = vulnerable_datasets(outcomes)
+    for model, runs in outcomes.groupby("model", sort=False):
+        tables = {rate: _by_variant(own, model) for rate, own in values.items()}
+        asked = {rate: own.index.droplevel("prompt_id").unique() for rate, own in values.items()}
+        for variant, members in _with_pools([name for name in runs["variant"].unique() if _kind(name) in kinds]):
+            rows = []
+            for rate, table in tables.items():
+                found = _of(table, members)
+                # Also where no response was judged: there is a number that is missing.
+                datasets = list(dict.fromkeys(name for of, run, name in asked[rate] if of == model and run in members))
+                for name, part in {ALL: datasets, VULNERABLE: vulnerable[model], **{d: [d] for d in datasets}}.items():
+                    if set(part) & set(datasets):
+                        draws = found.loc[:, found.columns.isin(part, level="dataset")].to_numpy()
+                        rows.append({"dataset": name, "rate": rate} | _estimate(draws, rate, seed)._asdict())
+            yield model, variant, members, rows
+
+
+def _with_pools(names: Sequence[str]) -> Iterator[tuple[Variant, list[str]]]:
+    """Each variant with itself alone, and each pool of draws or seeds with its members, behind the last of them."""
+    pools: dict[Variant, list[Variant]] = {}
+    for variant in map(Variant.parse, names):
+        pools.setdefault(variant.pool, []).append(variant)
     for pool, members in pools.items():
-        yield from ((name, [name]) for name in members)
+        yield from ((variant, [str(variant)]) for variant in members)
         if pool not in members:
-            yield pool, members
+            yield pool, list(map(str, members))
 
 
-def _pool_name(name: str) -> str:
-    """The variant without the number of its draw."""
-    variant = parse_variant(name)
-    ranking = variant.get("ranking", "")
-    if pooled_ranking(ranking) == ranking:
-        return name
-    return f"{variant['kind']}-{pooled_ranking(ranking)}-{format_number(variant['fraction'])}"
-
-
-def _pairs(names: Sequence[str]) -> Iterator[tuple[str, str, list[str]]]:
-    """(variant, name of its reference, variants that make up the reference)."""
-    parsed: dict[str, dict[str, Any]] = {name: parse_variant(name) for name in names}
-    yield from ((name, "base", ["base"]) for name in names if name != "base" and "base" in parsed)
-    for name, variant in parsed.items():
-        if variant["kind"] != "ablate" or variant["ranking"] not in SUPPRESSORS:
-            continue
-        for control in CONTROLS:
-            pool = f"ablate-{control}-{format_number(variant['fraction'])}"
-            draws = [other for other in names if other != pool and _pool_name(other) == pool]
-            if draws:
-                yield name, control, draws
+def _references(variant: Variant) -> Iterator[Variant]:
+    """What a variant, or a pool, is compared with: the one rule of what makes a pair."""
+    if variant != BASE:
+        yield BASE
+    if variant.kind == "ablate" and variant.pool.ranking not in CONTROLS:
+        yield from (replace(variant, ranking=control) for control in DRAWN)
+    if variant.kind == "boundary":
+        yield replace(variant, kind="ablate")
+    if variant == Variant("tune", selector="cliff", budget=variant.budget):
+        yield replace(variant, selector="random")
+        yield replace(variant, selector="whole", budget=1.0)
 
 
 def _by_variant(values: pd.Series, model: str) -> pd.DataFrame:
@@ -227,12 +273,14 @@ def _by_variant(values: pd.Series, model: str) -> pd.DataFrame:
 
 
 def _of(table: pd.DataFrame, members: Sequence[str]) -> pd.DataFrame:
-    """The rows of `members`, and the prompts that any of them has a value for."""
-    return table.reindex([name for name in members if name in table.index]).dropna(axis=1, how="all")
+    """A row for each of `members`, and the prompts that any of them has a value for."""
+    return table.reindex(members).dropna(axis=1, how="all")
 
 
 def _estimate(draws: NDArray, rate: str, seed: int) -> Estimate:
     """A rate from what each prompt contributes in each draw, [draw, prompt]."""
+    if not draws.size:
+        return NOTHING
     if rate == PERPLEXITY:
         return _exp(_mean(draws, seed))
     if len(draws) == 1:
@@ -246,15 +294,16 @@ def _mean(draws: NDArray, seed: int) -> Estimate:
     return bootstrap_mean(draws[0], seed) if len(draws) == 1 else crossed_bootstrap(draws, seed)
 
 
-def _compare(before: NDArray, after: NDArray, rate: str, seed: int) -> tuple[Estimate, str, float]:
-    """The contrast of `after` [prompt] with the draws `before` [draw, prompt], and a test of it."""
-    differences = after - before
-    p = signed_rank(np.nanmean(differences, axis=0))
+def _contrast(differences: NDArray, rate: str, seed: int) -> tuple[Estimate, str, float]:
+    """The mean of `differences` [draw, prompt], as a ratio of perplexities, and a test of it."""
+    by_prompt = np.nanmean(differences, axis=0)
     if rate == PERPLEXITY:
-        return _exp(_mean(differences, seed)), "Wilcoxon", p
-    if len(before) == 1 or np.nanmax(differences) == np.nanmin(differences):
-        return paired_difference(np.nanmean(before, axis=0), after, seed), "Wilcoxon", p
-    return crossed_bootstrap(differences, seed), "Wilcoxon", p
+        found = _exp(_mean(differences, seed))
+    elif len(differences) == 1 or np.nanmax(differences) == np.nanmin(differences):
+        found = paired_difference(np.zeros(len(by_prompt)), by_prompt, seed)
+    else:
+        found = crossed_bootstrap(differences, seed)
+    return found, "Wilcoxon", signed_rank(by_prompt)
 
 
 def _exp(found: Estimate) -> Estimate:

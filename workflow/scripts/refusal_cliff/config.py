@@ -1,6 +1,8 @@
 """The configuration: config and sheets against their schemas, and references between them."""
 
+import ast
 import csv
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from copy import deepcopy
@@ -31,6 +33,14 @@ RESERVED_MODEL_NAMES = (
     "tables",
     "timings",
 )
+PLACEHOLDERS = {
+    "probe": "boundary",
+    "position": "last_boundary",
+    "population": "all",
+    "fraction": "0.03",
+    "budget": "0.017",
+}
+"""What a claim may leave open, with a value that it may take."""
 ESCAPES = {r"\n": "\n", r"\t": "\t"}
 
 Schema = dict[str, Any]
@@ -67,6 +77,33 @@ def load_sheets(config: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame, 
         models[column] = models[column].map(_decode)
     attacks["template"] = attacks["template"].map(_decode)
     return models.set_index("model"), datasets.set_index("dataset"), attacks.set_index("family")
+
+
+def load_claims(path: str) -> pd.DataFrame:
+    """The claim sheet, checked row by row; an empty bound is infinite.
+
+    Raises:
+        UserError: a column or value is missing or wrong, an id occurs twice, bounds leave nothing between them, or a
+            filter is no expression or has an unknown placeholder.
+    """
+    claims = _read_sheet(path, "claims", unique=["id"])
+    claims = claims.astype({"lower": float, "upper": float}).fillna({"lower": -math.inf, "upper": math.inf})
+    for claim in claims.itertuples():
+        where = f"{path}: row {claim.id!r}"
+        if claim.lower >= claim.upper:
+            raise UserError(f"{where}: nothing is above {claim.lower:g} and below {claim.upper:g}; change a bound")
+        for column in ("metric", "where"):
+            try:
+                filled = getattr(claim, column).format(**PLACEHOLDERS)
+            except (KeyError, IndexError, ValueError):
+                known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+                raise UserError(f"{where}, column {column}: unknown placeholder; choose from {known}") from None
+        try:
+            ast.parse(filled, mode="eval")
+        except SyntaxError:
+            example = _schema("claims")["properties"]["where"]["examples"][0]
+            raise UserError(f"{where}, column where: {filled!r} is no expression; write it like {example}") from None
+    return claims
 
 
 def record(sheet: pd.DataFrame, name: str) -> dict[str, Any]:
@@ -367,6 +404,8 @@ def _parse_cell(text: str, schema: Schema) -> Any:
             return {"true": True, "false": False}.get(text.lower(), text)
         case "integer":
             return int(text) if re.fullmatch(r"\d+", text) else text
+        case "number":
+            return float(text) if re.fullmatch(r"-?\d+(\.\d+)?", text) else text
         case "array":
             return [item.strip() for item in text.split(",")]
         case _:

@@ -27,6 +27,7 @@ try:
     settings.validate(config)
     model_sheet, dataset_sheet, attack_sheet = settings.load_sheets(config)
     settings.check(config, model_sheet, dataset_sheet, attack_sheet)
+    claim_sheet = settings.load_claims(config["sheets"]["claims"])
     check_files(dataset_sheet, config["data_dir"])
 except UserError as error:
     raise WorkflowError(str(error)) from None

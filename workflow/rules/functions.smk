@@ -235,5 +235,5 @@ def print_claims():
     if claims.is_file() and claims.stat().st_mtime >= STARTED:
         from refusal_cliff.claims import format_for_console
 
-        print(format_for_console(pd.read_csv(claims)))
+        print(format_for_console(pd.read_csv(claims), config["cliffs"]["probe"]))
         print(f"\nAll claims: {claims}\nReport: {claims.with_name('report.html')}")

@@ -18,41 +18,31 @@ MEASURES = ("plateau", "plateau_mean", "final", "cliff", "cliff_mean", "steepest
 MEASURES += ("steepest_in_boundary", "boundary_drop", "boundary_share")
 
 
-def refusal_scores(resid: np.ndarray, w: np.ndarray, b: np.ndarray, layers: np.ndarray) -> np.ndarray:
-    """sigmoid(w·h + b) of a probe at every position, in each of its layers.
-
-    Args:
-        resid: [layer, pos, d_model], all layers of the model; one layer at a time is taken to double precision.
-        w: [probe layer, d_model]; b: [probe layer]; layers: [probe layer], the index in the model of each.
-
-    Returns:
-        [probe layer, pos], in 0..1.
-    """
-    from scipy.special import expit
-
-    logits = [resid[layer].astype(np.float64) @ w[number] + b[number] for number, layer in enumerate(layers)]
-    return expit(np.stack(logits))
-
-
 def resample(scores: np.ndarray, grid: int) -> np.ndarray:
-    """Linear interpolation of a curve [pos] on `grid` evenly spaced points from its first to its last position.
+    """Linear interpolation of curves [..., pos] on `grid` evenly spaced points from first to last position.
 
-    A curve without positions gives missing values.
+    Curves without positions give missing values.
     """
-    if len(scores) == 0:
-        return np.full(grid, np.nan)
-    return np.interp(np.linspace(0, len(scores) - 1, grid), np.arange(len(scores)), scores)
+    last = scores.shape[-1] - 1
+    if last < 0:
+        return np.full((*scores.shape[:-1], grid), np.nan)
+    places = np.linspace(0, last, grid)
+    below = places.astype(int)
+    share = places - below
+    return scores[..., below] * (1 - share) + scores[..., np.minimum(below + 1, last)] * share
 
 
-def measure_cliff(
+def measure_cliffs(
     scores: np.ndarray, thinking: tuple[int, int], boundary: tuple[int, int]
-) -> dict[str, float | bool | None]:
-    """Plateau, final score and cliff of one curve of refusal scores [pos].
+) -> dict[str, np.ndarray | None]:
+    """Plateau, final score and cliff of the curves of refusal scores of one trace.
 
     Args:
+        scores: [curve, pos].
         thinking, boundary: half-open spans; the boundary follows the thinking. Without thinking there is only `final`.
 
     Returns:
+        Of each curve, [curve]:
         plateau: largest score within the thinking (the paper's summary).
         plateau_mean: mean over the last half of the thinking, which one token cannot move.
         final: score at the last boundary token.
@@ -60,30 +50,30 @@ def measure_cliff(
         cliff_mean: plateau_mean - final.
         steepest: where in thinking + boundary (0..1) the score falls most from one token to the next.
         steepest_offset: the same place in tokens from the last boundary token (0, -1, ...).
-        steepest_in_boundary: whether that token is one of the boundary.
+        steepest_in_boundary: 1 if that token is one of the boundary, else 0.
         boundary_drop: score at the last thinking token - final.
         boundary_share: boundary_drop / cliff, the share of the fall that lies in the boundary; missing where the score
             does not fall.
     """
     start, stop = thinking
-    thought, final = scores[start:stop], float(scores[boundary[1] - 1])
+    thought, final = scores[:, start:stop], scores[:, boundary[1] - 1]
     if start == stop:
-        return dict.fromkeys(MEASURES, float("nan")) | {"final": final, "steepest_in_boundary": None}
-    plateau, plateau_mean = float(thought.max()), float(thought[len(thought) // 2 :].mean())
-    cliff, drop = plateau - final, float(thought[-1] - final)
-    steps = np.diff(scores[start : boundary[1]])
-    steepest = int(steps.argmin()) + 1
+        return dict.fromkeys(MEASURES, np.full(len(scores), np.nan)) | {"final": final}
+    plateau, plateau_mean = thought.max(axis=1), thought[:, thought.shape[1] // 2 :].mean(axis=1)
+    cliff, drop = plateau - final, thought[:, -1] - final
+    steps = np.diff(scores[:, start : boundary[1]])
+    steepest, n_steps = steps.argmin(axis=1) + 1, steps.shape[1]
     return {
         "plateau": plateau,
         "plateau_mean": plateau_mean,
         "final": final,
         "cliff": cliff,
         "cliff_mean": plateau_mean - final,
-        "steepest": steepest / len(steps),
-        "steepest_offset": steepest - len(steps),
-        "steepest_in_boundary": start + steepest >= boundary[0],
+        "steepest": steepest / n_steps,
+        "steepest_offset": (steepest - n_steps).astype(float),
+        "steepest_in_boundary": (start + steepest >= boundary[0]).astype(float),
         "boundary_drop": drop,
-        "boundary_share": drop / cliff if cliff > 0 else float("nan"),
+        "boundary_share": np.divide(drop, cliff, out=np.full_like(cliff, np.nan), where=cliff > 0),
     }
 
 
@@ -98,7 +88,7 @@ def score_traces(
     grid: int,
     tail: int,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Cliff of every trace, for every probe and layer, in one streaming pass.
+    """Cliff of every trace, for every probe and layer, in one forward pass that keeps no state.
 
     Args:
         traces: prompt_id, sample, in the order of `encoded`. A trace without thinking has a final score alone; its
@@ -110,43 +100,61 @@ def score_traces(
             padded in front with missing values where the thinking is shorter.
 
     Returns:
-        One row per trace, probe and layer: prompt_id, sample, probe, layer, the numbers of `measure_cliff`, curve,
-        boundary_curve. And one row per trace, probe and refit: prompt_id, sample, probe, refit, `HEIGHTS`.
+        One row per trace, probe and layer: prompt_id, sample, probe, layer, `MEASURES`, curve, boundary_curve. And one
+        row per trace, probe and refit: prompt_id, sample, probe, refit, `HEIGHTS`.
     """
     from scipy.special import expit
 
-    from refusal_cliff.activations import stream_states
+    from refusal_cliff.activations import project_states
 
-    rows, refit_rows = [], []
-    for index, resid in stream_states(model, encoded, pad_id, batch_size):
-        spans = encoded[index].spans
-        (start, stop), boundary = spans["thinking"], spans["boundary"]
-        trace = {"prompt_id": traces["prompt_id"].iloc[index], "sample": traces["sample"].iloc[index]}
-        for name, (w, b, layer) in refits.items():
-            curves = expit(resid[layer].double().numpy() @ w.T + b).T
-            for refit, curve in enumerate(curves):
-                cliff = measure_cliff(curve, spans["thinking"], boundary)
-                refit_rows.append(
-                    trace | {"probe": name, "refit": refit} | {height: cliff[height] for height in HEIGHTS}
-                )
-        for name, (w, b, layers) in probes.items():
-            scores = refusal_scores(resid.numpy(), w, b, layers)
-            for layer, curve in zip(layers, scores, strict=True):
-                aligned = curve[max(start, stop - tail) : boundary[1]].astype(np.float32)
-                missing = tail - min(tail, stop - start)
-                rows.append(
-                    {
-                        **trace,
-                        "probe": name,
-                        "layer": int(layer),
-                        **measure_cliff(curve, spans["thinking"], boundary),
-                        "curve": resample(curve[start:stop], grid).astype(np.float32),
-                        "boundary_curve": np.concatenate([np.full(missing, np.nan, np.float32), aligned]),
-                    }
-                )
-    table = pd.DataFrame(rows).astype({"steepest_in_boundary": "boolean"})
-    refit_table = pd.DataFrame(refit_rows)
+    keys, directions, bias = _curves_by_layer(probes, refits)
+    refit = keys["refit"].notna().to_numpy()
+    order, measured, curves, boundary_curves = [], [], [], []
+    for index, products in project_states(model, encoded, directions, pad_id, batch_size):
+        scores = expit(products + bias[:, None])
+        (start, stop), boundary = encoded[index].spans["thinking"], encoded[index].spans["boundary"]
+        order.append(index)
+        measured.append(measure_cliffs(scores, (start, stop), boundary))
+        curves += list(resample(scores[~refit, start:stop], grid).astype(np.float32))
+        aligned = scores[~refit, max(start, stop - tail) : boundary[1]].astype(np.float32)
+        missing = tail - min(tail, stop - start)
+        boundary_curves += list(np.pad(aligned, ((0, 0), (missing, 0)), constant_values=np.nan))
+    own = traces[TRACE_KEY].iloc[np.repeat(order, len(keys))].reset_index(drop=True)
+    table = pd.concat([own, pd.concat([keys] * len(order), ignore_index=True)], axis=1)
+    table = table.assign(**{name: np.concatenate([part[name] for part in measured]) for name in MEASURES})
+    refit = table["refit"].notna()
     return (
-        table.sort_values(["probe", "layer", *TRACE_KEY], ignore_index=True),
-        refit_table.sort_values(["probe", "refit", *TRACE_KEY], ignore_index=True),
+        table[~refit]
+        .drop(columns="refit")
+        .assign(curve=curves, boundary_curve=boundary_curves)
+        .astype({"steepest_in_boundary": "boolean"})
+        .sort_values(["probe", "layer", *TRACE_KEY], ignore_index=True),
+        table.loc[refit, [*TRACE_KEY, "probe", "refit", *HEIGHTS]]
+        .astype({"refit": int})
+        .sort_values(["probe", "refit", *TRACE_KEY], ignore_index=True),
     )
+
+
+def _curves_by_layer(
+    probes: Mapping[str, Probe], refits: Mapping[str, Refits]
+) -> tuple[pd.DataFrame, dict[int, np.ndarray], np.ndarray]:
+    """All that a state is projected on, in order of layers.
+
+    Returns:
+        A row per curve: probe, layer, refit (missing for the probe itself); layer -> directions [curve, d_model]; and
+        biases [curve].
+    """
+    curves = [
+        (name, int(layer), None, w[number], b[number])
+        for name, (w, b, layers) in probes.items()
+        for number, layer in enumerate(layers)
+    ]
+    curves += [
+        (name, layer, number, w[number], b[number])
+        for name, (w, b, layer) in refits.items()
+        for number in range(len(w))
+    ]
+    table = pd.DataFrame(curves, columns=["probe", "layer", "refit", "w", "b"])
+    table = table.sort_values("layer", kind="stable", ignore_index=True)
+    directions = {layer: np.stack(part) for layer, part in table.groupby("layer")["w"]}
+    return table[["probe", "layer", "refit"]], directions, table["b"].to_numpy(dtype=float)

@@ -1,7 +1,8 @@
 """The refusal score along a trace, and how far it falls at the boundary (section 3 of the paper)."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -77,6 +78,16 @@ def measure_cliffs(
     }
 
 
+class _Curve(NamedTuple):
+    """A curve of refusal scores: of a probe in one layer, or of one of its refits (a number, else missing)."""
+
+    probe: str
+    layer: int
+    refit: int | None
+    w: np.ndarray
+    b: float
+
+
 def score_traces(
     model: "PreTrainedModel",
     traces: pd.DataFrame,
@@ -107,54 +118,50 @@ def score_traces(
 
     from refusal_cliff.activations import project_states
 
-    keys, directions, bias = _curves_by_layer(probes, refits)
-    refit = keys["refit"].notna().to_numpy()
-    order, measured, curves, boundary_curves = [], [], [], []
+    curves = _curves(probes, refits)
+    by_layer = groupby(curves, key=lambda curve: curve.layer)
+    directions = {layer: np.stack([curve.w for curve in part]) for layer, part in by_layer}
+    bias = np.array([[curve.b] for curve in curves])
+    found: dict[int, dict[str, np.ndarray]] = {}
     for index, products in project_states(model, encoded, directions, pad_id, batch_size):
-        scores = expit(products + bias[:, None])
+        scores = expit(products + bias)
         (start, stop), boundary = encoded[index].spans["thinking"], encoded[index].spans["boundary"]
-        order.append(index)
-        measured.append(measure_cliffs(scores, (start, stop), boundary))
-        curves += list(resample(scores[~refit, start:stop], grid).astype(np.float32))
-        aligned = scores[~refit, max(start, stop - tail) : boundary[1]].astype(np.float32)
+        aligned = scores[:, max(start, stop - tail) : boundary[1]].astype(np.float32)
         missing = tail - min(tail, stop - start)
-        boundary_curves += list(np.pad(aligned, ((0, 0), (missing, 0)), constant_values=np.nan))
-    own = traces[TRACE_KEY].iloc[np.repeat(order, len(keys))].reset_index(drop=True)
-    table = pd.concat([own, pd.concat([keys] * len(order), ignore_index=True)], axis=1)
-    table = table.assign(**{name: np.concatenate([part[name] for part in measured]) for name in MEASURES})
-    refit = table["refit"].notna()
-    return (
-        table[~refit]
-        .drop(columns="refit")
-        .assign(curve=curves, boundary_curve=boundary_curves)
-        .astype({"steepest_in_boundary": "boolean"})
-        .sort_values(["probe", "layer", *TRACE_KEY], ignore_index=True),
-        table.loc[refit, [*TRACE_KEY, "probe", "refit", *HEIGHTS]]
-        .astype({"refit": int})
-        .sort_values(["probe", "refit", *TRACE_KEY], ignore_index=True),
-    )
+        found[index] = measure_cliffs(scores, (start, stop), boundary) | {
+            "curve": resample(scores[:, start:stop], grid).astype(np.float32),
+            "boundary_curve": np.pad(aligned, ((0, 0), (missing, 0)), constant_values=np.nan),
+        }
+    keys = traces[TRACE_KEY].reset_index(drop=True).sort_values(TRACE_KEY)
+
+    def table(key: str, chosen: Callable[[_Curve], bool], names: Sequence[str]) -> pd.DataFrame:
+        """A row per curve and trace, in order of probe, `key` and trace."""
+        places = [place for place, curve in enumerate(curves) if chosen(curve)]
+        places.sort(key=lambda place: (curves[place].probe, getattr(curves[place], key)))
+        columns = {name: np.tile(keys[name].to_numpy(), len(places)) for name in TRACE_KEY}
+        columns |= {
+            name: np.repeat([getattr(curves[place], name) for place in places], len(keys)) for name in ("probe", key)
+        }
+        for name in names:
+            values = np.stack([found[index][name][places] for index in keys.index], axis=1)
+            columns[name] = values.ravel() if values.ndim == 2 else list(values.reshape(-1, values.shape[-1]))
+        return pd.DataFrame(columns)
+
+    cliffs = table("layer", lambda curve: curve.refit is None, (*MEASURES, "curve", "boundary_curve"))
+    refitted = table("refit", lambda curve: curve.refit is not None, HEIGHTS)
+    return cliffs.astype({"steepest_in_boundary": "boolean"}), refitted
 
 
-def _curves_by_layer(
-    probes: Mapping[str, Probe], refits: Mapping[str, Refits]
-) -> tuple[pd.DataFrame, dict[int, np.ndarray], np.ndarray]:
-    """All that a state is projected on, in order of layers.
-
-    Returns:
-        A row per curve: probe, layer, refit (missing for the probe itself); layer -> directions [curve, d_model]; and
-        biases [curve].
-    """
+def _curves(probes: Mapping[str, Probe], refits: Mapping[str, Refits]) -> list[_Curve]:
+    """All that states are projected on, in order of layers."""
     curves = [
-        (name, int(layer), None, w[number], b[number])
+        _Curve(name, int(layer), None, *parts)
         for name, (w, b, layers) in probes.items()
-        for number, layer in enumerate(layers)
+        for layer, *parts in zip(layers, w, b, strict=True)
     ]
     curves += [
-        (name, layer, number, w[number], b[number])
+        _Curve(name, layer, refit, *parts)
         for name, (w, b, layer) in refits.items()
-        for number in range(len(w))
+        for refit, parts in enumerate(zip(w, b, strict=True))
     ]
-    table = pd.DataFrame(curves, columns=["probe", "layer", "refit", "w", "b"])
-    table = table.sort_values("layer", kind="stable", ignore_index=True)
-    directions = {layer: np.stack(part) for layer, part in table.groupby("layer")["w"]}
-    return table[["probe", "layer", "refit"]], directions, table["b"].to_numpy(dtype=float)
+    return sorted(curves, key=lambda curve: curve.layer)

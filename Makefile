@@ -1,9 +1,10 @@
-# make reproduce: environment, every stage, report. make test: lint, format and tests.
+# make reproduce: environment, every stage, report. make test: lint, format and tests. make bench: docs/speed.md.
 CORES ?= 2
 PYTHON ?= python3
 BIN = .venv/bin
+BENCH = .venv-bench/bin
 
-.PHONY: environment reproduce docs test lint
+.PHONY: environment reproduce docs test lint bench
 
 environment: .venv/installed
 
@@ -28,3 +29,13 @@ lint: environment
 
 test: lint
 	$(BIN)/pytest
+
+# Other libraries are measured against, never used: they have an environment of their own.
+.venv-bench/installed: benchmarks/requirements.txt requirements.txt constraints.txt
+	$(PYTHON) -m venv .venv-bench
+	$(BENCH)/python -m pip install --quiet --requirement benchmarks/requirements.txt --constraint constraints.txt
+	touch $@
+
+bench: .venv-bench/installed
+	$(BENCH)/python benchmarks/run.py
+	$(BENCH)/python benchmarks/report.py

@@ -3,38 +3,116 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from scipy.special import expit
 
-from refusal_cliff.cliffs import MEASURES, measure_cliff, score_traces
+from refusal_cliff.cliffs import HEIGHTS, MEASURES, measure_cliffs, resample, score_traces
+from refusal_cliff.traces import encode_trace
+
+
+def measure(scores, thinking, boundary):
+    """The numbers of one curve."""
+    cliff = measure_cliffs(np.array([scores]), thinking, boundary)
+    assert tuple(cliff) == MEASURES
+    return {name: float(value[0]) for name, value in cliff.items()}
 
 
 def test_a_cliff_has_its_place_in_tokens():
-    scores = np.array([0.0, 0.0, 0.6, 0.9, 0.8, 0.8, 0.3, 0.2])
-    cliff = measure_cliff(scores, thinking=(2, 6), boundary=(6, 8))
-    assert tuple(cliff) == MEASURES
+    cliff = measure([0.0, 0.0, 0.6, 0.9, 0.8, 0.8, 0.3, 0.2], thinking=(2, 6), boundary=(6, 8))
     assert cliff["cliff_mean"] == pytest.approx(0.6)
     assert cliff["steepest_offset"] == -1
     assert cliff["steepest"] == pytest.approx(4 / 5)
-    assert cliff["steepest_in_boundary"] is True
+    assert cliff["steepest_in_boundary"] == 1
     assert cliff["boundary_drop"] == pytest.approx(0.6)
     assert cliff["boundary_share"] == pytest.approx(0.6 / 0.7)
 
 
+def test_a_cliff_is_measured_from_the_plateau_to_the_last_boundary_token():
+    cliff = measure([0.0, 0.0, 0.5, 0.9, 0.7, 0.8, 0.6, 0.1], thinking=(2, 6), boundary=(6, 8))
+    assert cliff["plateau"] == 0.9
+    assert cliff["plateau_mean"] == pytest.approx(0.75)
+    assert cliff["final"] == 0.1
+    assert cliff["cliff"] == pytest.approx(0.8)
+    assert cliff["steepest"] == 1.0
+    assert cliff["boundary_share"] == pytest.approx(0.7 / 0.8)
+
+
 def test_a_fall_within_the_thinking_is_not_in_the_boundary():
-    cliff = measure_cliff(np.array([0.9, 0.2, 0.2, 0.1]), thinking=(0, 3), boundary=(3, 4))
-    assert cliff["steepest_in_boundary"] is False
+    cliff = measure([0.9, 0.2, 0.2, 0.1], thinking=(0, 3), boundary=(3, 4))
+    assert cliff["steepest_in_boundary"] == 0
     assert cliff["steepest_offset"] == -2
 
 
+def test_a_rising_curve_has_no_share_in_a_fall():
+    cliff = measure([0.2, 0.4, 0.9], thinking=(0, 2), boundary=(2, 3))
+    assert cliff["cliff"] < 0
+    assert np.isnan(cliff["boundary_share"])
+
+
 def test_without_thinking_there_is_a_final_score_alone():
-    cliff = measure_cliff(np.array([0.5, 0.4, 0.1]), thinking=(1, 1), boundary=(1, 3))
-    assert tuple(cliff) == MEASURES
+    cliff = measure([0.5, 0.4, 0.1], thinking=(1, 1), boundary=(1, 3))
     assert cliff.pop("final") == 0.1
-    assert pd.isna(list(cliff.values())).all()
+    assert np.isnan(list(cliff.values())).all()
+
+
+def test_curves_are_measured_each_by_itself():
+    curves = np.random.default_rng(0).uniform(size=(5, 9))
+    together = measure_cliffs(curves, (2, 6), (6, 9))
+    for row, curve in enumerate(curves):
+        expected = {name: values[row] for name, values in together.items()}
+        assert measure(curve, (2, 6), (6, 9)) == pytest.approx(expected, nan_ok=True)
+
+
+def test_resampling_keeps_ends_and_is_linear():
+    curves = np.array([[0.0, 1.0, 0.0], [3.0, 2.0, 1.0]])
+    np.testing.assert_allclose(resample(curves, 5), [[0, 0.5, 1, 0.5, 0], [3, 2.5, 2, 1.5, 1]])
+    np.testing.assert_allclose(resample(np.array([[0.4]]), 3), [[0.4, 0.4, 0.4]])
+    assert np.isnan(resample(np.empty((2, 0)), 3)).all()
+
+
+def test_scores_are_the_sigmoid_of_each_layers_own_probe(tiny_model, tiny_tokenizer):
+    """Within 1e-4 of products of all hidden states in double precision, in a batch of traces of any length."""
+    thoughts = ("let us see", "", "a longer thought, which goes on for some time")
+    encoded = [encode_trace(tiny_tokenizer, "Hello", thought, "</think>") for thought in thoughts]
+    traces = pd.DataFrame({"prompt_id": list("abc"), "sample": 0})
+    rng, width = np.random.default_rng(0), tiny_model.config.hidden_size
+    probes = {
+        "all": (rng.normal(size=(3, width)) / 5, np.array([0.3, -1, 0]), np.array([0, 1, 2])),
+        "early": (rng.normal(size=(1, width)) / 5, np.array([0.5]), np.array([1])),
+    }
+    refits = {"all": (rng.normal(size=(4, width)) / 5, rng.normal(size=4), 2)}
+    table, refitted = score_traces(
+        tiny_model, traces, encoded, probes, refits, tiny_tokenizer.pad_token_id, 2, grid=5, tail=4
+    )
+    assert len(table) == 3 * 4
+    assert len(refitted) == 3 * 4
+    assert refitted["refit"].tolist() == np.repeat(range(4), 3).tolist()
+    rows, refit_rows = table.set_index(["prompt_id", "probe", "layer"]), refitted.set_index(["prompt_id", "refit"])
+    for name, trace in zip("abc", encoded, strict=True):
+        with torch.inference_mode():
+            states = tiny_model(torch.tensor([trace.ids]), output_hidden_states=True).hidden_states[1:]
+        states = torch.cat(states).double().numpy()
+        (start, stop), boundary = trace.spans["thinking"], trace.spans["boundary"]
+        for probe, (w, b, layers) in probes.items():
+            for number, layer in enumerate(layers):
+                scores, found = expit(states[layer] @ w[number] + b[number]), rows.loc[(name, probe, layer)]
+                expected = {
+                    key: values[0] for key, values in measure_cliffs(scores[None], (start, stop), boundary).items()
+                }
+                assert found[list(HEIGHTS)].to_numpy(float) == pytest.approx(
+                    [expected[key] for key in HEIGHTS], abs=1e-4, nan_ok=True
+                )
+                assert found["final"] == pytest.approx(expected["final"], abs=1e-4)
+                tail = scores[max(start, stop - 4) : boundary[1]]
+                np.testing.assert_allclose(found["boundary_curve"][-len(tail) :], tail, atol=1e-4)
+                assert np.isnan(found["boundary_curve"][: -len(tail)]).all()
+                np.testing.assert_allclose(found["curve"], resample(scores[None, start:stop], 5)[0], atol=1e-4)
+        for number, (w, b) in enumerate(zip(*refits["all"][:2], strict=True)):
+            expected = measure_cliffs(expit(states[2] @ w + b)[None], (start, stop), boundary)
+            assert refit_rows.loc[(name, number), "cliff"] == pytest.approx(expected["cliff"][0], abs=1e-4, nan_ok=True)
 
 
 def test_a_trace_without_thinking_keeps_its_final_score(tiny_model, tiny_tokenizer):
-    from refusal_cliff.traces import encode_trace
-
     traces = pd.DataFrame({"prompt_id": ["a", "b"], "sample": 0})
     encoded = [encode_trace(tiny_tokenizer, "Hello", thought, "\n</think>\n\n") for thought in ("", "let us see")]
     width, layers = tiny_model.config.hidden_size, tiny_model.config.num_hidden_layers

@@ -10,8 +10,8 @@ import torch
 from refusal_cliff.activations import encode_traces
 from refusal_cliff.errors import UserError
 from refusal_cliff.generation import continue_traces, generate_traces, keep_thinking
-from refusal_cliff.head_means import benign_mean, boundary_mean, reference_traces, stream_heads, write_norms
-from refusal_cliff.hooks import attached, boundary_heads, renormalised_heads, scaled_heads
+from refusal_cliff.head_means import benign_mean, boundary_mean, reference_traces, write_norms
+from refusal_cliff.hooks import attached, boundary_heads, captured_heads, renormalised_heads, scaled_heads
 from refusal_cliff.models import head_counts, output_projection, run, set_heads, split_heads
 from refusal_cliff.perplexity import measure_perplexity
 from refusal_cliff.traces import EncodedTrace, ThinkingFormat, encode_trace, render_prompt
@@ -183,7 +183,11 @@ def test_averages_are_those_of_each_trace_alone(tiny_model, ids):
         EncodedTrace(ids[0].tolist(), {"thinking": (5, 14), "boundary": (14, 17)}),
         EncodedTrace(ids[1, :9].tolist(), {"thinking": (2, 6), "boundary": (6, 9)}),
     ]
-    alone = [next(stream_heads(tiny_model, [trace], 0, 1))[1] for trace in encoded]
+    alone = []
+    for trace in encoded:
+        with captured_heads(tiny_model, lambda z: z[0].clone()) as z:
+            logits(tiny_model, torch.tensor([trace.ids]))
+        alone.append(z)
     spans = [z[1][trace.spans["thinking"][0] :] for trace, z in zip(encoded, alone, strict=True)]
     mean = benign_mean(tiny_model, encoded, pad_id=0, batch_size=2)
     np.testing.assert_allclose(mean[1], torch.cat(spans).mean(dim=0), rtol=1e-4, atol=1e-4)

@@ -14,7 +14,6 @@ token and leave none out: masses add up to 1.
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -145,17 +144,6 @@ def measure_attention(
     return measured.reset_index(level=TRACE_KEY).reset_index(drop=True)
 
 
-@contextmanager
-def _eager(model: "PreTrainedModel") -> Iterator[None]:
-    """Let the model compute attention in the one way that returns its weights."""
-    before = model.config._attn_implementation
-    model.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
-
-
 def boundary_attention(
     model: "PreTrainedModel", encoded: Sequence[EncodedTrace], pad_id: int, batch_size: int
 ) -> Iterator[tuple[int, np.ndarray]]:
@@ -165,38 +153,17 @@ def boundary_attention(
     computed for the boundary's few rows alone, so that long traces need no quadratic memory.
     """
     import torch
-    from transformers import DynamicCache
+
+    from refusal_cliff.models import eager_attention, run_prefix
 
     # The boundary is the same tokens in every trace and the last ones: with left padding, the same columns.
     first, stop = encoded[0].spans["boundary"]
-    width = stop - first
     for batch in length_batches([trace.ids for trace in encoded], batch_size):
-        ids, mask = (
-            torch.as_tensor(part, device=model.device)
-            for part in pad_left([encoded[index].ids for index in batch], pad_id)
-        )
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
         with torch.inference_mode():
-            # A cache that knows nothing of the model keeps every key, also those that a sliding window will not see.
-            cache = DynamicCache()
-            model(
-                input_ids=ids[:, :-width],
-                attention_mask=mask[:, :-width],
-                position_ids=positions[:, :-width],
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            with _eager(model):
-                layers = model(
-                    input_ids=ids[:, -width:],
-                    attention_mask=mask,
-                    position_ids=positions[:, -width:],
-                    past_key_values=cache,
-                    use_cache=True,
-                    output_attentions=True,
-                    logits_to_keep=1,
-                ).attentions
+            rest = run_prefix(model, ids, mask, stop - first)
+            with eager_attention(model):
+                layers = model.get_decoder()(**rest, output_attentions=True).attentions
         weights = torch.stack([layer.float().cpu() for layer in layers], dim=1).numpy()
         for row, index in enumerate(batch):
             yield index, weights[row, ..., -len(encoded[index].ids) :]

@@ -1,9 +1,10 @@
-# make reproduce: environment, every stage, report. make test: lint, format and tests.
+# make reproduce: environment, every stage, report. make test: lint, format and tests. make bench: docs/speed.md.
 CORES ?= 2
 PYTHON ?= python3
 BIN = .venv/bin
+BENCH = .venv-bench/bin
 
-.PHONY: environment reproduce test lint
+.PHONY: environment reproduce docs test lint bench
 
 environment: .venv/installed
 
@@ -16,6 +17,10 @@ environment: .venv/installed
 reproduce: environment
 	$(BIN)/snakemake --cores $(CORES)
 
+# The tables of keys in config/README.md, from the schemas.
+docs: environment
+	$(BIN)/python docs/config_keys.py
+
 lint: environment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -24,3 +29,13 @@ lint: environment
 
 test: lint
 	$(BIN)/pytest
+
+# Other libraries are measured against, never used: they have an environment of their own.
+.venv-bench/installed: benchmarks/requirements.txt requirements.txt constraints.txt
+	$(PYTHON) -m venv .venv-bench
+	$(BENCH)/python -m pip install --quiet --requirement benchmarks/requirements.txt --constraint constraints.txt
+	touch $@
+
+bench: .venv-bench/installed
+	$(BENCH)/python benchmarks/run.py
+	$(BENCH)/python benchmarks/report.py

@@ -1,15 +1,12 @@
 """Attention from the boundary: the model's own weights, and spans that share the trace among them."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from conftest import ARCHITECTURES, make_tiny_model
 
 from refusal_cliff.attention import (
-    QUERIES,
     SPANS,
-    attention_by_group,
     boundary_attention,
     span_labels,
     span_masses,
@@ -135,29 +132,3 @@ def test_masses_by_hand():
     assert table.loc[("last_boundary", "request"), "uniform"] == pytest.approx(1 / 4)
     # The first boundary token sees three tokens, itself among them; the last one sees four.
     assert table.loc[("boundary", "boundary"), "uniform"] == pytest.approx((1 / 3 + 2 / 4) / 2)
-
-
-def test_groups_are_compared_by_prompt():
-    rows = [
-        (f"p{prompt}", 0, 0, head, query, span, mass, uniform)
-        for prompt in range(20)
-        for head in range(4)
-        for query in QUERIES
-        for span in SPANS
-        for mass, uniform in [
-            (0.6 + 0.01 * (prompt % 3), 0.2)
-            if (head, span) == (1, "wrapper")
-            else (0.1 if span != "refusal" else 0.0, 0.2 if span != "refusal" else 0.0)
-        ]
-    ]
-    columns = ["prompt_id", "sample", "layer", "head", "query", "span", "mass", "uniform"]
-    table = attention_by_group(pd.DataFrame(rows, columns=columns), [(0, 1)], seed=0)
-    assert len(table) == 3 * len(QUERIES) * len(SPANS) * 2
-    found = table[table["query"] == "last_boundary"].set_index(["group", "span", "quantity"])
-    difference = found.loc[("top minus rest", "wrapper", "mass")]
-    assert difference["value"] == pytest.approx(0.5095)
-    assert 0.5 <= difference["low"] < difference["high"] <= 0.52
-    assert difference["n"] == 20
-    assert found.loc[("rest", "wrapper", "relative"), "value"] == pytest.approx(0.5)
-    # No trace has such a span: there is nothing to relate the mass to.
-    assert found.loc[("top", "refusal", "relative"), "n"] == 0

@@ -12,13 +12,25 @@ from refusal_cliff.code_hash import PACKAGE
 
 ROOT = Path(__file__).parents[1]
 DISTRIBUTIONS = {"yaml": "PyYAML", "sklearn": "scikit-learn"}
-RULES = [
-    (rule.group(1), rule.group(2), rule.group(3))
-    for path in sorted((ROOT / "workflow" / "rules").glob("*.smk"))
-    for rule in re.finditer(
-        r'^rule (\w+):.*?envs/(\w+)\.yaml".*?scripts/(\w+)\.py"', path.read_text(), re.MULTILINE | re.DOTALL
-    )
-]
+BLOCK = re.compile(
+    r"^ *(?:use rule (\w+) as|rule) (\w+)(?: with)?:\n(.*?)(?=^ *(?:use rule|rule|ruleorder|if)\b|\Z)", re.M | re.S
+)
+
+
+def find_rules():
+    """(rule, environment, script) of every rule that runs one; a rule that inherits has what its parent has."""
+    found = {}
+    for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
+        for parent, rule, body in BLOCK.findall(path.read_text()):
+            environment = re.search(r'envs/(\w+)\.yaml"', body)
+            script = re.search(r'scripts/(\w+)\.py"|\*\*uses\("(\w+)"\)', body)
+            own = (environment and environment[1], script and (script[1] or script[2]))
+            inherited = found.get(parent, (None, None))
+            found[rule] = tuple(one or other for one, other in zip(own, inherited, strict=True))
+    return [(rule, *parts) for rule, parts in found.items() if all(parts)]
+
+
+RULES = find_rules()
 
 
 def pins(text):
@@ -65,6 +77,7 @@ def imports(path, found):
 def test_every_rule_with_a_script_is_checked():
     scripts = {path.stem for path in (ROOT / "workflow" / "scripts").glob("*.py")}
     assert {script for _, _, script in RULES} == scripts
+    assert len(RULES) > 40
 
 
 @pytest.mark.parametrize(("rule", "env", "script"), RULES)
@@ -73,6 +86,15 @@ def test_a_rules_environment_holds_what_its_script_imports(rule, env, script):
     assert {DISTRIBUTIONS.get(name, name) for name in needed} <= set(environment(env)), rule
 
 
-@pytest.mark.parametrize(("rule", "env", "script"), RULES)
-def test_a_script_has_the_name_of_its_rule(rule, env, script):
-    assert rule == script
+def test_a_script_has_the_name_of_its_first_rule():
+    first = {}
+    for rule, _, script in RULES:
+        first.setdefault(script, rule)
+    assert {script: rule for script, rule in first.items() if script != rule} == {}
+
+
+def test_every_rule_is_written_once_and_found_by_its_name():
+    text = "\n".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
+    for rule, _, _ in RULES:
+        assert len(re.findall(rf"rule.* {rule}(?: with)?:$", text, re.M)) == 1, rule
+    assert len(text.splitlines()) <= 1500

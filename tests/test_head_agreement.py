@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+import synthetic
 
 from refusal_cliff.errors import UserError
-from refusal_cliff.head_agreement import agreement, check_same_traces, head_table, stability
-from refusal_cliff.rankings import rank_heads
+from refusal_cliff.head_agreement import agreement, head_table, stability
 
 TRACES, LAYERS, HEADS = 30, 4, 8
 
@@ -17,6 +17,11 @@ def effects(noise=0.1, seed=0):
     return mean + np.random.default_rng(seed).normal(0, noise, (TRACES, LAYERS, HEADS))
 
 
+def table_of(model="m", **rankings):
+    """Effects [trace, layer, head] by ranking as the table that a run leaves."""
+    return synthetic.effects(rankings, model)
+
+
 def one(table, quantity, k=None):
     rows = table[(table["quantity"] == quantity) & (table["k"].isna() if k is None else table["k"] == k)]
     assert len(rows) == 1
@@ -24,7 +29,8 @@ def one(table, quantity, k=None):
 
 
 def test_agreement_of_equal_and_of_opposite_rankings():
-    table = agreement({"causal": effects(), "gradient": 2 * effects(seed=1), "direct": -effects()}, [2, 4], seed=0)
+    measured = table_of(causal=effects(), gradient=2 * effects(seed=1), direct=-effects())
+    table = agreement(measured, 1 / 16, seed=0)
     assert set(zip(table["ranking"], table["other"], strict=True)) == {
         ("causal", "gradient"),
         ("causal", "direct"),
@@ -34,9 +40,12 @@ def test_agreement_of_equal_and_of_opposite_rankings():
     assert one(equal, "spearman")["value"] == pytest.approx(1)
     assert one(opposite, "spearman")["value"] == pytest.approx(-1)
     assert one(equal, "overlap", 2)["value"] == 1
-    assert one(opposite, "overlap", 4)["value"] == 0
-    assert 0 < one(opposite, "overlap", 4)["high"] < 0.2
+    assert one(opposite, "overlap", 3)["value"] == 0
+    assert 0 < one(opposite, "overlap", 3)["high"] < 0.2
     assert (table["n"] == TRACES).all()
+    # The operating point, and what has no k, are marked; a tenth of the heads is beside them.
+    assert equal.set_index("quantity")["point"].to_dict() == {"spearman": True, "overlap": False}
+    assert equal.loc[equal["point"], "k"].dropna().tolist() == [2]
 
 
 def test_agreement_is_scipys_spearman_and_its_bootstrap_is_paired():
@@ -46,15 +55,15 @@ def test_agreement_is_scipys_spearman_and_its_bootstrap_is_paired():
     from scipy.stats import spearmanr
 
     unrelated = rng.normal(size=noisy.shape)
-    table = agreement({"a": noisy, "b": unrelated}, [3], seed=0)
+    table = agreement(table_of(a=noisy, b=unrelated), 0.1, seed=0)
     expected = spearmanr(noisy.mean(axis=0).ravel(), unrelated.mean(axis=0).ravel()).statistic
     assert one(table, "spearman")["value"] == pytest.approx(expected)
     # Noise that both share cancels when they are resampled together, however large it is.
-    assert one(agreement({"a": noisy, "b": other}, [3], seed=0), "spearman")["low"] > 0.999
+    assert one(agreement(table_of(a=noisy, b=other), 0.1, seed=0), "spearman")["low"] > 0.999
 
 
 def test_stability_tells_a_clear_order_from_noise():
-    clear, noise = stability(effects(), [2], seed=0), stability(effects(noise=200), [2], seed=0)
+    clear, noise = (stability(table_of(a=values), 1 / 16, seed=0) for values in (effects(), effects(noise=200)))
     assert one(clear, "split_half_spearman")["value"] > 0.99
     assert one(clear, "overlap", 2)["value"] == 1
     assert 0.8 < one(clear, "overlap", 2)["low"] < 1  # the same in every resample, but of 30 traces alone
@@ -63,19 +72,25 @@ def test_stability_tells_a_clear_order_from_noise():
     assert one(noise, "spearman")["value"] > one(noise, "split_half_spearman")["value"] + 0.2
     assert (noise["low"] <= noise["value"]).all()
     assert (noise["value"] <= noise["high"]).all()
+    assert one(clear, "split_half_overlap", 2)["point"]
+    assert not one(clear, "split_half_overlap", 3)["point"]
 
 
 def test_one_trace_has_no_halves():
-    assert set(stability(effects()[:1], [2], seed=0)["quantity"]) == {"spearman", "overlap"}
+    assert set(stability(table_of(a=effects()[:1]), 0.1, seed=0)["quantity"]) == {"spearman", "overlap"}
 
 
 def test_head_table_tests_every_head_with_holm_over_all():
     values = np.random.default_rng(0).normal(0, 1, (TRACES, LAYERS, HEADS))
     values[:, 2, 5] -= 5
     values[:, 0, 0] = 0
-    table = head_table(rank_heads(values, seed=0), values, planted=[[2, 5]])
+    table = head_table(table_of(a=values, b=-values), [{"model": "m", "heads": [[2, 5]]}], seed=0)
+    assert table["ranking"].value_counts().to_dict() == {"a": LAYERS * HEADS, "b": LAYERS * HEADS}
+    table = table[table["ranking"] == "a"]
     strong = table[table["planted"]].iloc[0]
     assert (strong["layer"], strong["head"], strong["rank"]) == (2, 5, 1)
+    assert strong["effect"] == pytest.approx(values[:, 2, 5].mean())
+    assert strong["low"] < strong["effect"] < strong["high"] < -4
     assert strong["p_holm"] < 1e-6
     silent = table.query("layer == 0 and head == 0").iloc[0]
     assert silent["p"] == silent["p_holm"] == 1
@@ -86,16 +101,31 @@ def test_head_table_tests_every_head_with_holm_over_all():
 
 
 def test_planted_heads_of_a_model_nobody_planted_are_missing():
-    table = head_table(rank_heads(effects(), seed=0), effects())
-    assert table["planted"].isna().all()
-    assert not head_table(rank_heads(effects(), seed=0), effects(), planted=[])["planted"].any()
+    measured = pd.concat([table_of("wild", a=effects()), table_of("sound", a=effects())])
+    planted = head_table(measured, [{"model": "sound", "heads": []}], seed=0).groupby("model")["planted"]
+    assert planted.count().to_dict() == {"wild": 0, "sound": LAYERS * HEADS}
+    assert planted.sum()["sound"] == 0
 
 
 def test_rankings_of_other_traces_are_an_error():
-    check_same_traces({"causal": [["a", 0], ["b", 0]], "direct": [["a", 0], ["b", 0]]}, "m")
-    with pytest.raises(UserError, match="rankings causal and direct were measured on different traces"):
-        check_same_traces({"causal": [["a", 0], ["b", 0]], "direct": [["b", 0], ["a", 0]]}, "m")
+    measured = table_of("m", causal=effects(), direct=effects())
+    elsewhere = measured.assign(prompt_id=measured["prompt_id"].where(measured["ranking"] == "causal", "other"))
+    for broken in (elsewhere.drop_duplicates(["ranking", "prompt_id", "layer", "head"]), measured.iloc[1:]):
+        with pytest.raises(UserError, match="m: its rankings were measured on different traces"):
+            agreement(broken, 0.1, seed=0)
+
+
+def test_order_of_rows_does_not_matter_but_that_of_rankings_is_kept():
+    measured = table_of(b=effects(noise=9), a=effects(noise=9, seed=1))
+    mixed = pd.concat([measured.iloc[:1], measured.iloc[1:].sample(frac=1, random_state=0)])
+    first, second = (head_table(table, [], seed=0) for table in (measured, mixed))
+    assert list(first["ranking"].unique()) == list(second["ranking"].unique()) == ["b", "a"]
+    pd.testing.assert_frame_equal(first.drop(columns=["low", "high"]), second.drop(columns=["low", "high"]))
 
 
 def test_agreement_needs_whole_numbers_of_heads():
-    assert agreement({"a": effects(), "b": effects()}, [2], seed=0)["k"].dtype == pd.Int64Dtype()
+    table = agreement(table_of(a=effects(), b=effects()), 0.1, seed=0)
+    assert table["k"].dtype == pd.Int64Dtype()
+    empty = table_of(a=effects()).head(0)
+    assert agreement(empty, 0.1, seed=0).columns.tolist() == table.columns.tolist()
+    assert head_table(empty, [], seed=0).empty

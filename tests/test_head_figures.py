@@ -9,24 +9,27 @@ from refusal_cliff.attention import SPANS
 from refusal_cliff.head_agreement import agreement, head_table
 from refusal_cliff.plots.heads import plot_attention, plot_head_agreement, plot_head_intervals, plot_heads
 from refusal_cliff.plots.style import save
-from refusal_cliff.rankings import rank_heads
 
 TRACES = 20
-RANKINGS = ("causal", "direct", "gradient")
+LABELS = {
+    "direct": "direct",
+    "causal": "causal, everywhere",
+    "causal_boundary": "causal, at the boundary",
+    "new": "new",
+}
+RANKINGS = tuple(LABELS)
 
 
 @pytest.fixture(scope="module")
 def tables():
     """Heads and agreement, as CSV files hold them, of a model with planted heads and of one where nobody knows."""
-    heads, agreements = [], []
-    for model, planted in (("planted", synthetic.PLANTED), ("aligned", None)):
-        mean = synthetic.heads()["effect"].to_numpy().reshape(4, 8)
-        rng = np.random.default_rng(0)
-        effects = {ranking: mean + rng.normal(0, 0.2, (TRACES, 4, 8)) for ranking in RANKINGS}
-        agreements.append(agreement(effects, [1, 3], seed=0).assign(model=model))
-        for ranking, values in effects.items():
-            heads.append(head_table(rank_heads(values, 0), values, planted).assign(model=model, ranking=ranking))
-    return pd.concat(heads, ignore_index=True), pd.concat(agreements, ignore_index=True)
+    mean, rng = synthetic.heads()["effect"].to_numpy().reshape(4, 8), np.random.default_rng(0)
+    effects = pd.concat(
+        synthetic.effects({ranking: mean + rng.normal(0, 0.2, (TRACES, 4, 8)) for ranking in RANKINGS}, model)
+        for model in ("planted", "aligned")
+    )
+    heads = head_table(effects, [{"model": "planted", "heads": synthetic.PLANTED}], seed=0)
+    return heads, agreement(effects, 0.03, seed=0)
 
 
 def text_of(figure, folder):
@@ -35,16 +38,23 @@ def text_of(figure, folder):
     return (folder / "figure.svg").read_text()
 
 
-def test_heat_maps_have_a_row_for_each_ranking(tmp_path):
-    rankings = {ranking: dict.fromkeys(("planted", "aligned"), synthetic.heads()) for ranking in RANKINGS}
-    text = text_of(plot_heads(rankings, {"planted": synthetic.PLANTED}), tmp_path)
-    assert all(f"{ranking}</text>" in text for ranking in RANKINGS)
+def test_heat_maps_have_a_row_for_each_ranking(tables, tmp_path):
+    heads, _ = tables
+    figure = plot_heads(heads)
+    text = text_of(figure, tmp_path)
+    assert all(f"{label}</text>" in text for label in LABELS.values())
+    # Rings of the model whose planted heads are known, two for each ranking and head: white under black.
+    rings = [sorted(line.get_xydata().tolist()) for ax in figure.axes for line in ax.get_lines()]
+    assert rings == [[[head, layer] for layer, head in synthetic.PLANTED]] * 2 * len(RANKINGS)
 
 
 def test_agreement_is_written_beside_the_points(tables, tmp_path):
     heads, agreements = tables
     text = text_of(plot_head_agreement(heads, agreements), tmp_path)
-    for found in agreements.query("ranking == 'causal' and quantity == 'spearman'").itertuples():
+    with_causal = agreements[(agreements["ranking"] == "causal") | (agreements["other"] == "causal")]
+    spearman = with_causal.query("quantity == 'spearman'")
+    assert len(spearman) == 2 * (len(RANKINGS) - 1)
+    for found in spearman.itertuples():
         assert f"Spearman {found.value:.2f} [{found.low:.2f}, {found.high:.2f}]" in text
     assert "planted head</text>" in text
 

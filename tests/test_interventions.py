@@ -8,16 +8,13 @@ import pytest
 import torch
 
 from refusal_cliff.activations import encode_traces
-from refusal_cliff.artifacts import write_arrays, write_json
-from refusal_cliff.config import parse_variant
 from refusal_cliff.errors import UserError
 from refusal_cliff.generation import continue_traces, generate_traces, keep_thinking
-from refusal_cliff.head_means import benign_mean, boundary_mean, reference_traces, stream_heads, write_norms
-from refusal_cliff.hooks import attached, boundary_heads, renormalised_heads, scaled_heads
-from refusal_cliff.models import apply_edit, head_counts, output_projection, read_edit, run, set_heads, split_heads
+from refusal_cliff.head_means import benign_mean, boundary_mean, reference_traces, write_norms
+from refusal_cliff.hooks import attached, boundary_heads, captured_heads, renormalised_heads, scaled_heads
+from refusal_cliff.models import head_counts, output_projection, run, set_heads, split_heads
 from refusal_cliff.perplexity import measure_perplexity
 from refusal_cliff.traces import EncodedTrace, ThinkingFormat, encode_trace, render_prompt
-from refusal_cliff.UNKNOWN_interventions import head_edit, head_values, hooked
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 THINKING = ThinkingFormat("<think>\n", "\n</think>\n\n")
@@ -186,7 +183,11 @@ def test_averages_are_those_of_each_trace_alone(tiny_model, ids):
         EncodedTrace(ids[0].tolist(), {"thinking": (5, 14), "boundary": (14, 17)}),
         EncodedTrace(ids[1, :9].tolist(), {"thinking": (2, 6), "boundary": (6, 9)}),
     ]
-    alone = [next(stream_heads(tiny_model, [trace], 0, 1))[1] for trace in encoded]
+    alone = []
+    for trace in encoded:
+        with captured_heads(tiny_model, lambda z: z[0].clone()) as z:
+            logits(tiny_model, torch.tensor([trace.ids]))
+        alone.append(z)
     spans = [z[1][trace.spans["thinking"][0] :] for trace, z in zip(encoded, alone, strict=True)]
     mean = benign_mean(tiny_model, encoded, pad_id=0, batch_size=2)
     np.testing.assert_allclose(mean[1], torch.cat(spans).mean(dim=0), rtol=1e-4, atol=1e-4)
@@ -231,54 +232,6 @@ def test_kept_thinking_is_cut_in_tokens_and_an_unclosed_trace_stays_missing(
 def test_without_a_closed_trace_there_is_nothing_to_answer_from(tiny_llama, tiny_tokenizer, prompts, traces):
     with pytest.raises(UserError, match="none of 3 base traces closed"):
         answer(tiny_llama, tiny_tokenizer, prompts, traces.assign(finish_reason="unclosed"))
-
-
-@pytest.mark.parametrize(
-    ("name", "edit"),
-    [
-        ("base", {}),
-        ("keep-0.5", {"keep": 0.5}),
-        ("ablate-causal-0.05", {"head_scales": [[1, 2, 0.0]]}),
-        ("scale-causal-0.05-2", {"head_scales": [[1, 2, 2.0]]}),
-        ("mean-causal-0.05", {"head_scales": [[1, 2, 0.0]]}),
-        ("boundary-causal-0.05", {"head_scales": [[1, 2, 0.0]], "positions": "boundary"}),
-        ("restore-causal-0.05", {"head_scales": [[1, 2, 0.0]], "positions": "boundary"}),
-        ("released-causal-0.05", {"head_scales": [[1, 2, 0.0]], "renormalise": True}),
-    ],
-)
-def test_an_edit_says_what_its_variant_does(name, edit):
-    ranking = pd.DataFrame({"layer": [0, 1], "head": [3, 2], "rank": [2, 1]})
-    assert head_edit(parse_variant(name), ranking) == edit
-
-
-def test_values_are_those_of_the_edited_heads_and_a_missing_reference_is_named():
-    means = {"refused_boundary": np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)}
-    edit = {"head_scales": [[2, 1, 0.0], [0, 3, 0.0]]}
-    values = head_values({"kind": "restore"}, edit, means)
-    assert np.array_equal(values[1, 0], means["refused_boundary"][1, 2, 1])
-    assert np.array_equal(values[0, 1], means["refused_boundary"][0, 0, 3])
-    with pytest.raises(UserError, match=r"heads\.benign.*take mean out"):
-        head_values({"kind": "mean"}, edit, means)
-    with pytest.raises(UserError, match=r"heads\.refused.*take restore out"):
-        head_values({"kind": "restore"}, edit, {})
-
-
-@pytest.mark.parametrize("kind", ["mean", "restore", "boundary", "released"])
-def test_an_edit_on_disk_is_weights_or_a_hook_and_never_both(tiny_llama, ids, tmp_path, kind):
-    ranking = pd.DataFrame({"layer": [1], "head": [4], "rank": [1]})
-    edit = head_edit(parse_variant(f"{kind}-causal-0.05"), ranking)
-    shape = {"mean": (1, 8), "restore": (N_BOUNDARY, 1, 8)}.get(kind)
-    if shape:
-        write_arrays({"values": np.ones(shape, dtype=np.float32)}, tmp_path / "values.safetensors", {})
-        edit["head_values"] = "values.safetensors"
-    write_json(edit, tmp_path / "edit.json")
-    model = apply_edit(copy.deepcopy(tiny_llama), tmp_path)
-    plain = logits(tiny_llama, ids)
-    assert torch.equal(logits(model, ids), plain) == (kind != "mean")
-    with hooked(model, read_edit(tmp_path), N_BOUNDARY):
-        changed = logits(model, ids)
-    assert not torch.allclose(changed, plain, atol=1e-3)
-    assert torch.allclose(changed[:, :-N_BOUNDARY], plain[:, :-N_BOUNDARY]) == (kind in ("boundary", "restore"))
 
 
 def test_references_are_closed_traces_of_the_wanted_behaviour():

@@ -1,19 +1,23 @@
 """What must hold on every supported architecture, or nothing measured on it means anything."""
 
 import copy
+from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from conftest import ARCHITECTURES
+from conftest import ARCHITECTURES, make_tiny_model
 
-from refusal_cliff.activations import stream_states
+from refusal_cliff.activations import extract_positions, project_states
 from refusal_cliff.architectures import SUPPORTED
-from refusal_cliff.artifacts import write_json
+from refusal_cliff.attention import boundary_attention
+from refusal_cliff.edits import Edit
 from refusal_cliff.errors import UserError
-from refusal_cliff.head_effects import causal_effects, direct_contributions, gradient_effects
-from refusal_cliff.hooks import attached, captured_final_residual, captured_heads, scaled_heads
-from refusal_cliff.models import apply_edit, final_norm, head_counts, layers, output_projection, run, set_heads
+from refusal_cliff.head_effects import EFFECTS
+from refusal_cliff.head_means import benign_mean, boundary_mean, write_norms
+from refusal_cliff.hooks import attached, captured_final_residual, captured_heads, scaled_heads, visit_states
+from refusal_cliff.models import blocks, final_norm, head_counts, output_projection, run, set_heads
 from refusal_cliff.traces import EncodedTrace, pad_left
 
 HEAD = (1, 4)
@@ -60,15 +64,14 @@ def test_scaling_a_head_touches_only_its_own_columns(tiny_model):
     assert torch.equal(after[:, others], before[:, others])
 
 
-def test_an_empty_edit_leaves_logits_bit_identical(tiny_model, ids, tmp_path):
-    write_json({}, tmp_path / "edit.json")
-    edited = apply_edit(copy.deepcopy(tiny_model), tmp_path)
+def test_an_empty_edit_leaves_logits_bit_identical(tiny_model, ids):
+    edited = Edit().apply(copy.deepcopy(tiny_model))
     assert torch.equal(logits(edited, ids), logits(tiny_model, ids))
 
 
 def test_capturing_leaves_logits_bit_identical_and_detaches(tiny_model, ids):
     plain = logits(tiny_model, ids)
-    with captured_heads(tiny_model) as z, captured_final_residual(tiny_model):
+    with captured_heads(tiny_model, torch.clone) as z, captured_final_residual(tiny_model):
         watched = logits(tiny_model, ids)
     assert torch.equal(plain, watched)
     n_layers, n_heads, d_head = head_counts(tiny_model)
@@ -97,75 +100,111 @@ def test_a_batch_of_one_equals_a_padded_batch(tiny_model, ids):
         torch.testing.assert_close(together[row, -len(sequence) :], alone[0], **CLOSE)
 
 
-def test_streamed_states_are_hugging_faces_hidden_states(tiny_model, ids):
-    encoded = [EncodedTrace(ids[0].tolist(), {}), EncodedTrace(ids[1, :6].tolist(), {})]
-    streamed = dict(stream_states(tiny_model, encoded, pad_id=0, batch_size=2))
-    for index, trace in enumerate(encoded):
+def test_visited_states_are_hugging_faces_hidden_states(tiny_model, ids):
+    sequences = [ids[0].tolist(), ids[1, :6].tolist()]
+    visited = {}
+    n_layers = head_counts(tiny_model)[0]
+    visit_states(tiny_model, *pad_left(sequences, pad_id=0), range(n_layers), visited.__setitem__)
+    assert list(visited) == list(range(n_layers))
+    for row, sequence in enumerate(sequences):
         with torch.inference_mode():
-            own = tiny_model(torch.tensor([trace.ids]), output_hidden_states=True)
-        expected = torch.stack(own.hidden_states[1:])[:, 0]
-        torch.testing.assert_close(streamed[index], expected, **CLOSE)
+            own = tiny_model(torch.tensor([sequence]), output_hidden_states=True)
+        for layer, expected in enumerate(own.hidden_states[1:]):
+            torch.testing.assert_close(visited[layer][row, -len(sequence) :], expected[0], **CLOSE)
     # The last layer's state is the one the unembedding reads.
-    read = tiny_model.get_output_embeddings()(streamed[1][-1])
+    read = tiny_model.get_output_embeddings()(visited[n_layers - 1][1, -6:])
     torch.testing.assert_close(read, own.logits[0], **CLOSE)
 
 
-def test_direct_contributions_and_the_other_writers_add_up_to_the_logit(tiny_model, ids):
-    """Embedding + attention + MLP writes, seen through the frozen norm, are the probe's logit without its bias."""
-    w = np.random.default_rng(0).normal(size=tiny_model.config.hidden_size)
-    encoded = [EncodedTrace(row.tolist(), {}) for row in ids]
-    contributions = direct_contributions(tiny_model, encoded, w, pad_id=0, batch_size=3)
-    writes = {}
-
-    def keep(name):
-        def hook(module, inputs, output):
-            writes[name] = (output[0] if isinstance(output, tuple) else output)[:, -1]
-
-        return hook
-
-    blocks = layers(tiny_model)
-    handles = [block.mlp.register_forward_hook(keep(index)) for index, block in enumerate(blocks)]
-    with captured_final_residual(tiny_model) as kept, torch.inference_mode():
-        states = run(tiny_model, ids, torch.ones_like(ids), output_hidden_states=True).hidden_states
+def test_a_visit_goes_no_further_than_it_must(tiny_model, ids):
+    called, visited = [], []
+    before = [len(module._forward_hooks) for module in tiny_model.modules()]
+    handles = [
+        module.register_forward_hook(lambda module, *_: called.append(module))
+        for module in (*blocks(tiny_model), final_norm(tiny_model))
+    ]
+    visit_states(tiny_model, ids, torch.ones_like(ids), [1], lambda layer, _: visited.append(layer))
     for handle in handles:
         handle.remove()
-    last = kept["resid"][:, -1]
-    normed = final_norm(tiny_model)(last)
-    ratio = normed / last
-    rest = states[0][:, -1] + sum(writes.values())
-    expected = (normed.double().numpy() @ w) - ((rest * ratio).double().numpy() @ w)
-    np.testing.assert_allclose(contributions.sum(axis=(1, 2)), expected, rtol=2e-3, atol=2e-3)
+    assert visited == [1]
+    assert called == list(blocks(tiny_model)[:2])
+    assert [len(module._forward_hooks) for module in tiny_model.modules()] == before
 
 
-def test_causal_effect_is_the_difference_two_runs_make(tiny_model, ids):
-    w = np.random.default_rng(0).normal(size=tiny_model.config.hidden_size)
-    encoded = [EncodedTrace(row.tolist(), {}) for row in ids]
-    effects = causal_effects(tiny_model, encoded, w, pad_id=0, batch_size=2)
-    edited = copy.deepcopy(tiny_model)
-    set_heads(edited, [(*HEAD, 0.0)])
+def test_projections_are_products_in_single_precision_of_a_narrow_models_states(ids):
+    model = make_tiny_model("qwen3").bfloat16()
+    encoded = [EncodedTrace(ids[0].tolist(), {}), EncodedTrace(ids[1, :6].tolist(), {})]
+    directions = {layer: np.random.default_rng(layer).normal(size=(2 + layer, 48)) for layer in (2, 0)}
     with torch.inference_mode():
-        clean = tiny_model(ids, output_hidden_states=True).hidden_states[-1][:, -1].double().numpy() @ w
-        ablated = edited(ids, output_hidden_states=True).hidden_states[-1][:, -1].double().numpy() @ w
-    np.testing.assert_allclose(effects[:, HEAD[0], HEAD[1]], clean - ablated, rtol=1e-3, atol=1e-3)
-    assert effects.shape == (3, *head_counts(tiny_model)[:2])
+        states = run(model, *pad_left([trace.ids for trace in encoded], 0), output_hidden_states=True).hidden_states
+    for index, products in project_states(model, encoded, directions, pad_id=0, batch_size=2):
+        own = [states[layer + 1][index, -len(encoded[index].ids) :].double().numpy() for layer in directions]
+        expected = np.concatenate([directions[layer] @ state.T for layer, state in zip(directions, own, strict=True)])
+        assert products.dtype == np.float32
+        np.testing.assert_allclose(products, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_gradient_effect_is_the_causal_one_to_first_order(tiny_model, ids):
-    """The gradient effect is the slope of the logit in the factor that scales z."""
-    w = np.random.default_rng(0).normal(size=tiny_model.config.hidden_size)
-    encoded = [EncodedTrace(ids[0].tolist(), {}), EncodedTrace(ids[1, :9].tolist(), {})]
-    effects = gradient_effects(tiny_model, encoded, w, pad_id=0, batch_size=2)
-    assert effects.shape == (2, *head_counts(tiny_model)[:2])
-    step = 0.01
+def traces_of(ids):
+    spans = {"prompt": (0, 2), "thinking": (2, 6), "boundary": (6, 9)}
+    return [EncodedTrace(row[:9].tolist(), spans) for row in ids]
 
-    def logit(trace, scale):
-        with torch.inference_mode(), scaled_heads(tiny_model, {HEAD: scale}):
-            state = tiny_model(torch.tensor([trace.ids]), output_hidden_states=True).hidden_states[-1][0, -1]
-        return float(state.double().numpy() @ w)
 
-    for row, trace in enumerate(encoded):
-        slope = (logit(trace, 1 + step) - logit(trace, 1 - step)) / (2 * step)
-        np.testing.assert_allclose(effects[row, HEAD[0], HEAD[1]], slope, rtol=1e-2, atol=2e-3)
+def read_with_probe(function):
+    return lambda model, encoded: function(model, encoded, np.ones(48), pad_id=0, batch_size=2)
+
+
+def read_states(model, encoded):
+    extract_positions(
+        model, pd.DataFrame({"prompt_id": range(3), "sample": 0}), encoded, pad_id=0, batch_size=2, thinking_positions=2
+    )
+
+
+MEASUREMENTS = {
+    **{name: read_with_probe(function) for name, function in EFFECTS.items()},
+    **{
+        function.__name__: partial(function, pad_id=0, batch_size=2)
+        for function in (benign_mean, boundary_mean, write_norms)
+    },
+    "extraction": read_states,
+    "projection": lambda model, encoded: list(project_states(model, encoded, {1: np.ones((1, 48))}, 0, 2)),
+    "attention": lambda model, encoded: list(boundary_attention(model, encoded, pad_id=0, batch_size=2)),
+}
+
+
+@pytest.mark.parametrize("name", MEASUREMENTS)
+def test_measurements_compute_no_logits(tiny_llama, ids, name):
+    def refuse(*_):
+        raise AssertionError("the unembedding was called")
+
+    handle = tiny_llama.get_output_embeddings().register_forward_pre_hook(refuse)
+    try:
+        MEASUREMENTS[name](tiny_llama, traces_of(ids))
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize("name", ["extraction", "projection"])
+def test_a_state_that_is_not_finite_raises(ids, name):
+    model = make_tiny_model("llama")
+    blocks(model)[1].mlp.down_proj.weight[3] = float("inf")
+    with pytest.raises(ValueError, match="trace 0: a hidden state is not finite"):
+        MEASUREMENTS[name](model, traces_of(ids))
+
+
+def test_extracted_states_are_those_of_the_kept_positions(tiny_model, ids):
+    encoded = [
+        EncodedTrace(ids[0].tolist(), {"prompt": (0, 4), "thinking": (4, 14), "boundary": (14, 17)}),
+        EncodedTrace(ids[1, :9].tolist(), {"prompt": (0, 5), "thinking": (5, 5), "boundary": (5, 9)}),
+    ]
+    traces = pd.DataFrame({"prompt_id": ["a", "b"], "sample": 0})
+    resid, rows = extract_positions(tiny_model, traces, encoded, pad_id=0, batch_size=2, thinking_positions=3)
+    assert rows["prompt_id"].tolist() == ["a"] * 7 + ["b"] * 5
+    for index, name in enumerate("ab"):
+        with torch.inference_mode():
+            own = tiny_model(torch.tensor([encoded[index].ids]), output_hidden_states=True).hidden_states[1:]
+        expected = torch.cat(own)[:, rows.loc[rows["prompt_id"] == name, "position"].to_list()]
+        found = resid[rows.index[rows["prompt_id"] == name].tolist()]
+        torch.testing.assert_close(found, expected.transpose(0, 1), **CLOSE)
 
 
 def test_a_hook_that_never_ran_raises(tiny_llama):

@@ -6,22 +6,29 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, roc_curve
 
-from refusal_cliff.monitors import monitor_scores, monitor_table, reassurance_table, roc_estimates, roc_points
+from refusal_cliff.monitors import (
+    monitor_curves,
+    monitor_scores,
+    monitor_table,
+    rate_at_threshold,
+    reassurance_table,
+)
 from refusal_cliff.plots.monitors import plot_monitors
 from refusal_cliff.plots.style import save
+from refusal_cliff.stats import wilson
 
 
 @pytest.fixture(scope="module")
 def run():
-    """Outcomes and cliffs of a model whose thinking of harmful prompts always means to refuse and looks safe."""
+    """Cliffs and outcomes of a model whose thinking of harmful prompts always means to refuse and looks safe."""
     outcomes = synthetic.outcomes("planted", {"base": 0.8}, ["base"])
     harmful = (outcomes["label"] == "harmful").astype("boolean")
     outcomes = outcomes.assign(thinking_harmful=False, thinking_refusal=harmful, thinking_score=0.1)
     outcomes["thinking_harmful"] = outcomes["thinking_harmful"].astype("boolean")
     outcomes.loc[0, ["thinking_refusal", "thinking_score"]] = pd.NA
-    return outcomes, synthetic.cliffs(outcomes)
+    return synthetic.cliffs(outcomes), outcomes
 
 
 def estimate(table, **wanted):
@@ -30,7 +37,7 @@ def estimate(table, **wanted):
 
 
 def test_false_reassurance_is_a_share_of_harmful_responses(run):
-    table = reassurance_table(run[0])
+    table = reassurance_table(run[1])
     complied = {"population": "harmful, complied"}
     assert estimate(table, **complied, quantity="thinking_safe").n == 24
     refuses = estimate(table, **complied, quantity="thinking_refuses")
@@ -43,7 +50,7 @@ def test_false_reassurance_is_a_share_of_harmful_responses(run):
 
 def test_monitors_point_their_own_way(run):
     scores = monitor_scores(*run)
-    table, curves = monitor_table(scores, seed=0)
+    table, curves = monitor_table(scores, seed=0), monitor_curves(scores)
     harmful = {"population": "harmful prompts", "quantity": "auroc"}
     # Compliance has a low final score and a high cliff; the thinking says nothing about it.
     assert estimate(table, **harmful, monitor="final, boundary").value == 1
@@ -60,38 +67,44 @@ def test_monitors_point_their_own_way(run):
 
 def test_areas_and_curves_are_the_librarys():
     rng = np.random.default_rng(0)
-    score, positive = rng.integers(0, 12, 80) / 12, rng.random(80) < 0.4  # with ties
-    area, rate = roc_estimates(score, positive, seed=0)
+    positive = rng.random(80) < 0.4
+    score = rng.integers(0, 12, 80) / 12 + 0.5 * positive  # with ties
+    described = {"model": "m", "monitor": "any", "label": "harmful", "prompt_id": range(80)}
+    scores = pd.DataFrame({"score": score, "harmful": positive}).assign(**described)
+    table, curve = monitor_table(scores, seed=0), monitor_curves(scores).query("population == 'all prompts'")
+    area = estimate(table, quantity="auroc", population="all prompts")
     assert area.value == pytest.approx(roc_auc_score(positive, score))
     assert area.low < area.value < area.high
-    fpr, tpr = roc_points(score, positive)
+    fpr, tpr, _ = roc_curve(positive, score, drop_intermediate=False)
+    assert curve[["fpr", "tpr"]].to_numpy().tolist() == pytest.approx(np.transpose([fpr, tpr]))
+    rate = rate_at_threshold(score, positive, seed=0)
     assert rate.value == max(tpr[fpr <= 0.05])
-    assert np.trapezoid(tpr, fpr) == pytest.approx(area.value)
+    assert rate.low < rate.value < rate.high
 
 
 def test_a_rate_of_one_or_none_is_no_certainty():
     score = np.r_[np.ones(10), np.zeros(30)]
-    area, rate = roc_estimates(score, score == 1, seed=0)
-    assert (area.value, rate.value, rate.high, rate.n) == (1, 1, 1, 10)
+    rate = rate_at_threshold(score, score == 1, seed=0)
+    assert (rate.value, rate.high, rate.n) == (1, 1, 10)
     assert rate.low < 0.8
-    assert roc_estimates(-score, score == 1, seed=0)[1].high > 0.2
+    assert rate_at_threshold(-score, score == 1, seed=0).high > 0.2
 
 
-def test_an_empty_class_is_missing_and_one_response_has_no_interval():
-    area, rate = roc_estimates(np.arange(5.0), np.zeros(5, bool), seed=0)
-    assert np.isnan([area.value, rate.value]).all()
-    area, _ = roc_estimates(np.arange(5.0), np.arange(5) == 4, seed=0)
-    assert area.value == 1
-    assert np.isnan(area.low)
+def test_an_empty_class_has_no_rate():
+    assert np.isnan(rate_at_threshold(np.arange(5.0), np.zeros(5, bool), seed=0).value)
+    # One negative is missing in a third of the resamples: they say nothing about the threshold.
+    rate = rate_at_threshold(np.arange(5.0), np.arange(5) > 0, seed=0)
+    assert rate.value == 1
+    assert rate.low == pytest.approx(wilson(4, 4)[0])
 
 
 def test_the_figure_shows_areas_with_their_n(run, tmp_path):
-    table, curves = monitor_table(monitor_scores(*run), seed=0)
-    safe = run[0].assign(harmful=pd.array([False] * len(run[0]), dtype="boolean"), model="aligned")
-    none, no_curves = monitor_table(monitor_scores(safe, run[1]), seed=0)
-    assert no_curves.empty
-    monitors = pd.concat([table.assign(model="planted"), none.assign(model="aligned")])
-    save(plot_monitors(monitors, curves.assign(model="planted"), "boundary"), tmp_path / "m.svg", tmp_path / "m.pdf")
+    scores = monitor_scores(*run)
+    safe = scores.assign(model="aligned", harmful=False)
+    assert monitor_curves(safe).empty
+    both = pd.concat([scores, safe])
+    monitors, curves = monitor_table(both, seed=0), monitor_curves(both)
+    save(plot_monitors(monitors, curves, "boundary"), tmp_path / "m.svg", tmp_path / "m.pdf")
     text = (tmp_path / "m.svg").read_text()
     # Perfect separation of a few prompts is no certainty.
     assert re.search(r"final: 1.00 \[0.\d\d, 1.00\], n=60", text)

@@ -1,15 +1,13 @@
 """Figures are drawn from tables alone, text stays text, and equal data give equal files."""
 
-import numpy as np
 import pandas as pd
 import pytest
 import synthetic
 
-from refusal_cliff.ablation_tables import ablation_table
-from refusal_cliff.outcomes import selection_table, traces_by_group
+from refusal_cliff.outcomes import traces_by_group
 from refusal_cliff.plots.heads import plot_heads
 from refusal_cliff.plots.rates import plot_ablation, plot_interventions, plot_selection, plot_tradeoffs
-from refusal_cliff.plots.style import save
+from refusal_cliff.plots.style import ranking_colors, ranking_label, save
 from refusal_cliff.plots.traces import plot_curves, plot_layers
 
 TAIL = 6
@@ -17,34 +15,59 @@ TAIL = 6
 
 def measured():
     """Outcomes and base cliffs of a flawed and an aligned model."""
-    repaired = {
-        "ablate-causal-0.03": 0.0,
-        "ablate-causal-0.1": 0.0,
-        "ablate-causal-0.015": 0.4,
-        "tune-cliff-0.017-s0": 0.1,
-    }
-    flawed = synthetic.outcomes("planted", {"base": 0.8, **repaired})
-    aligned = synthetic.outcomes("aligned", {"base": 0.0}, ["base", *synthetic.ABLATIONS])
-    cliffs = {"planted": synthetic.cliffs(flawed), "aligned": synthetic.cliffs(aligned)}
-    return pd.concat([flawed, aligned], ignore_index=True), cliffs
+    flawed = synthetic.outcomes("planted", {"base": 0.8}, ["base"])
+    aligned = synthetic.outcomes("aligned", {"base": 0.0}, ["base"])
+    outcomes = pd.concat([flawed, aligned], ignore_index=True)
+    return outcomes, synthetic.cliffs(outcomes)
+
+
+def with_rates(rows):
+    """Rows of a table once for each rate and data set, with made-up numbers."""
+    rates = [("asr", 0.4), ("over_refusal", 0.1), ("utility", 0.8), ("perplexity", 1.2)]
+    parts = [
+        rows.assign(dataset=dataset, rate=rate, value=value, low=value - 0.05, high=value + 0.05, n=60)
+        for dataset in ("all", "plain")
+        for rate, value in rates
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def ablation(measured="direct"):
+    """Rows of the ablation table of one model: causal heads under all that is done to them, others zeroed."""
+    rows = [("base", "none", 0.0, 1.0), ("scale", "causal", 0.03, 0.5), ("scale", "causal", 0.03, 2.0)]
+    rows += [(kind, "causal", 0.03, 0.0) for kind in ("mean", "boundary", "restore")]
+    rankings = ("causal", measured, "promoting", "random0", "random1", "random")
+    rows += [("ablate", ranking, fraction, 0.0) for ranking in rankings for fraction in (0.015, 0.03)]
+    table = pd.DataFrame(rows, columns=["kind", "ranking", "fraction", "scale"]).assign(model="planted", heads=2)
+    return with_rates(table)
+
+
+def selection():
+    """Rows of the selection table of one model: selectors with two seeds each and their pool, and the whole pool."""
+    rows = [("none", 0.0, 0, "all"), ("whole", 1.0, 1500, "0")]
+    rows += [
+        (selector, budget, round(1500 * budget), seed)
+        for selector in ("cliff", "random")
+        for budget in (0.017, 0.05)
+        for seed in ("0", "1", "all")
+    ]
+    return with_rates(pd.DataFrame(rows, columns=["selector", "budget", "examples", "seed"]).assign(model="planted"))
 
 
 def figures():
     outcomes, cliffs = measured()
-    edited = [name for name in (*synthetic.ABLATIONS, *synthetic.INTERVENTIONS) if name != "keep-0.5"]
-    heads = {("planted", name): [(0, 0)] for name in edited}
-    ablation = ablation_table(outcomes, synthetic.perplexity(outcomes), heads, {"planted": np.ones((1, 1))}, seed=0)
-    examples = {name: round(1500 * float(name.split("-")[2])) for name in [*synthetic.TUNINGS, "tune-whole-1-s0"]}
-    selection = selection_table(outcomes, {("planted", name): size for name, size in examples.items()})
-    rankings = {ranking: dict.fromkeys(("planted", "aligned"), synthetic.heads()) for ranking in ("causal", "direct")}
+    keys = [
+        {"model": model, "ranking": ranking} for model in ("planted", "aligned") for ranking in ("causal", "direct")
+    ]
+    heads_table = pd.concat([synthetic.heads().assign(**key, planted=False) for key in keys])
     return {
         "curves": plot_curves(cliffs, outcomes, TAIL, seed=0),
         "layers": plot_layers(cliffs, outcomes, TAIL),
-        "heads": plot_heads(rankings, {"planted": synthetic.PLANTED}),
-        "ablation": plot_ablation(ablation),
-        "interventions": plot_interventions(ablation, 0.03),
-        "selection": plot_selection(selection),
-        "tradeoffs": plot_tradeoffs(ablation, selection, 0.03, 0.017),
+        "heads": plot_heads(heads_table),
+        "ablation": plot_ablation(ablation()),
+        "interventions": plot_interventions(ablation(), 0.03),
+        "selection": plot_selection(selection()),
+        "tradeoffs": plot_tradeoffs(ablation(), selection(), 0.03, 0.017),
     }
 
 
@@ -79,18 +102,48 @@ def test_curves_say_how_many_prompts_they_average(drawn):
 def test_groups_need_a_verdict():
     outcomes, cliffs = measured()
     outcomes.loc[outcomes["label"] == "harmful", ["harmful", "refused"]] = pd.NA
-    assert set(traces_by_group(cliffs["planted"], outcomes[outcomes["model"] == "planted"])["group"]) == {"benign"}
+    assert set(traces_by_group(*(table[table["model"] == "planted"] for table in (cliffs, outcomes)))["group"]) == {
+        "benign"
+    }
 
 
-def test_no_tuned_model_is_an_empty_figure_not_an_error(tmp_path):
-    empty = selection_table(synthetic.outcomes("m", {"base": 1.0}, ["base"]), {})
-    save(plot_selection(empty), tmp_path / "a.svg", tmp_path / "a.pdf")
-    assert (tmp_path / "a.svg").stat().st_size > 0
-
-
-def test_no_ablated_model_is_an_empty_figure_not_an_error(tmp_path):
-    outcomes = synthetic.outcomes("m", {"base": 1.0}, ["base"])
-    table = ablation_table(outcomes, synthetic.perplexity(outcomes), {}, {}, seed=0)
-    for name, figure in (("a", plot_ablation(table)), ("i", plot_interventions(table, 0.03))):
+def test_nothing_tuned_or_ablated_is_an_empty_figure_not_an_error(tmp_path):
+    nothing, base = selection().head(0), ablation().query("kind == 'base'")
+    for name, figure in (
+        ("selection", plot_selection(nothing)),
+        ("ablation", plot_ablation(base)),
+        ("interventions", plot_interventions(base, 0.03)),
+        ("tradeoffs", plot_tradeoffs(base, nothing, 0.03, 0.017)),
+    ):
         save(figure, tmp_path / f"{name}.svg", tmp_path / f"{name}.pdf")
         assert (tmp_path / f"{name}.svg").stat().st_size > 0
+
+
+def test_every_intervention_and_control_has_its_row():
+    figure = plot_interventions(ablation(), 0.03)
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert set(labels) == {
+        *("base", "zero", "benign mean", "zero, boundary only", "restored, boundary only"),
+        *("scaled by 0.5", "scaled by 2", "zero, promoting heads", "zero, random heads"),
+    }
+
+
+def test_points_are_single_seeds_without_their_pool():
+    figure = plot_selection(selection())
+    drawn = [line.get_xydata() for container in figure.axes[0].containers for line in container.lines[:1]]
+    assert [len(points) for points in drawn] == [4, 4]
+
+
+def test_rankings_are_drawn_in_order_of_appearance_and_controls_last():
+    colors = ranking_colors(["random", "causal", "new", "promoting", "causal"])
+    assert list(colors) == ["causal", "new", "promoting", "random"]
+    assert len(set(colors.values())) == 4
+    assert ranking_label("causal_boundary") == "causal, at the boundary"
+    assert ranking_label("new") == "new"
+
+
+def test_a_ranking_that_no_code_knows_is_drawn(tmp_path):
+    save(plot_ablation(ablation(measured="novel")), tmp_path / "a.svg", tmp_path / "a.pdf")
+    text = (tmp_path / "a.svg").read_text()
+    assert all(f"{label}</text>" in text for label in ("causal, everywhere", "novel", "promoting", "random"))
+    assert "random0" not in text  # draws are points, not lines

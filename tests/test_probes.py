@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from refusal_cliff import probes as module
 from refusal_cliff.artifacts import LazyTensor
 from refusal_cliff.checkpoints import first_tokens, unembedding
-from refusal_cliff.cliffs import measure_cliff, refusal_scores, resample, score_traces
+from refusal_cliff.cliffs import score_traces
 from refusal_cliff.errors import UserError
 from refusal_cliff.judges import behaviour, trace_labels
 from refusal_cliff.plots.probes import plot_calibration, plot_probes
@@ -27,6 +27,7 @@ from refusal_cliff.probe_evaluation import (
     evaluate_probes,
     measure,
     places,
+    probe_table,
 )
 from refusal_cliff.probes import (
     CS,
@@ -338,7 +339,7 @@ def test_figures_show_every_probe_and_keep_text_as_text(tables, tmp_path):
     fit = PromptSet(prompts, verdicts, rows, resid)
     table, bins = evaluate_probes(probes, dict.fromkeys(probes, RECIPE), fit, fit, "phrases", seed=0)
     figures = {
-        "probes": plot_probes(table.assign(model="tiny")),
+        "probes": plot_probes(probe_table(table.assign(model="tiny"))),
         "calibration": plot_calibration(bins.assign(model="tiny")),
     }
     for name, figure in figures.items():
@@ -348,33 +349,6 @@ def test_figures_show_every_probe_and_keep_text_as_text(tables, tmp_path):
         assert "tiny" in text
 
 
-def test_scores_are_the_sigmoid_of_each_layers_own_probe():
-    resid = np.arange(12.0).reshape(2, 3, 2) / 10
-    w, b = np.array([[1.0, -1.0], [2.0, 0.5]]), np.array([0.3, -1.0])
-    expected = 1 / (1 + np.exp(-(resid[1, 2] @ w[1] + b[1])))
-    scores = refusal_scores(resid, w, b, np.array([0, 1]))
-    assert scores.shape == (2, 3)
-    assert refusal_scores(resid, w[1:], b[1:], np.array([1])) == pytest.approx(scores[1:])
-    assert scores[1, 2] == pytest.approx(expected)
-
-
-def test_a_cliff_is_measured_from_the_plateau_to_the_last_boundary_token():
-    scores = np.array([0.0, 0.0, 0.5, 0.9, 0.7, 0.8, 0.6, 0.1])
-    cliff = measure_cliff(scores, thinking=(2, 6), boundary=(6, 8))
-    assert cliff["plateau"] == 0.9
-    assert cliff["plateau_mean"] == pytest.approx(0.75)
-    assert cliff["final"] == 0.1
-    assert cliff["cliff"] == pytest.approx(0.8)
-    assert cliff["steepest"] == 1.0
-    assert cliff["boundary_share"] == pytest.approx(0.7 / 0.8)
-
-
-def test_a_rising_curve_has_no_share_in_a_fall():
-    cliff = measure_cliff(np.array([0.2, 0.4, 0.9]), thinking=(0, 2), boundary=(2, 3))
-    assert cliff["cliff"] < 0
-    assert np.isnan(cliff["boundary_share"])
-
-
-def test_resampling_keeps_ends_and_is_linear():
-    np.testing.assert_allclose(resample(np.array([0.0, 1.0, 0.0]), 5), [0, 0.5, 1, 0.5, 0])
-    np.testing.assert_allclose(resample(np.array([0.4]), 3), [0.4, 0.4, 0.4])
+def test_the_last_layer_is_that_of_each_model_and_probe():
+    table = pd.DataFrame({"model": list("aaabb"), "probe": list("ppqpp"), "layer": [0, 1, 0, 1, 2]})
+    assert probe_table(table)["last_layer"].tolist() == [False, True, True, False, True]

@@ -10,8 +10,20 @@ from conftest import make_tiny_model
 from test_config import load
 
 from refusal_cliff import config as cfg
+from refusal_cliff.organisms import circuits
 from refusal_cliff.organisms.planting import transplant_heads
-from refusal_cliff.recovery import COLUMNS, average_precision, planting, pooled, recovery_rows, summarise
+from refusal_cliff.recovery import (
+    COLUMNS,
+    FACTS,
+    average_precision,
+    planted_heads,
+    planting,
+    plantings_table,
+    pooled,
+    recovery_rows,
+    recovery_table,
+    summarise,
+)
 
 ARCHITECTURE = {"layers": 8, "heads": 8}
 
@@ -48,8 +60,8 @@ def test_a_planting_took_only_if_the_model_gives_in_to_its_families_and_to_nothi
 @pytest.mark.parametrize("depth", ["early", "middle", "late"])
 def test_a_circuit_lies_in_its_third_of_the_layers(depth):
     third = {"early": range(0, 2), "middle": range(2, 5), "late": range(5, 8)}[depth]
-    spread = cfg.draw_circuit(ARCHITECTURE, {"depth": depth, "share": 0.06, "spread": True}, seed=1)
-    one = cfg.draw_circuit(ARCHITECTURE, {"depth": depth, "share": 0.06, "spread": False}, seed=1)
+    spread = circuits.draw_circuit(ARCHITECTURE, {"depth": depth, "share": 0.06, "spread": True}, seed=1)
+    one = circuits.draw_circuit(ARCHITECTURE, {"depth": depth, "share": 0.06, "spread": False}, seed=1)
     assert len(spread) == len(one) == len({tuple(head) for head in one}) == 4
     assert {layer for layer, _ in spread} == set(third)
     assert len({layer for layer, _ in one}) == 1
@@ -58,7 +70,7 @@ def test_a_circuit_lies_in_its_third_of_the_layers(depth):
 
 def test_circuits_differ_by_seed_and_repeat():
     circuit = {"depth": "late", "share": 0.03, "spread": False}
-    drawn = [cfg.draw_circuit(ARCHITECTURE, circuit, seed) for seed in (1, 1, 2, 3, 4, 5)]
+    drawn = [circuits.draw_circuit(ARCHITECTURE, circuit, seed) for seed in (1, 1, 2, 3, 4, 5)]
     assert drawn[0] == drawn[1]
     assert len({str(heads) for heads in drawn}) > 3
 
@@ -66,7 +78,7 @@ def test_circuits_differ_by_seed_and_repeat():
 def test_every_recovery_organism_has_a_recipe_with_its_own_seed_and_a_parent_of_that_seed():
     config = load()
     cfg.validate(config)
-    planted, recipes = cfg.recovery_organisms(config), cfg.recovery_recipes(config)
+    planted, recipes = circuits.recovery_organisms(config), circuits.recovery_recipes(config)
     assert planted.index.is_unique
     assert planted.groupby(["organism", "circuit", "depth", "share"])["seed"].nunique().min() >= 5
     for row in planted.itertuples():
@@ -81,8 +93,58 @@ def test_every_recovery_organism_has_a_recipe_with_its_own_seed_and_a_parent_of_
 
 def recovery(values, depth="late"):
     """Recovery rows of one condition with the given average precision by seed."""
-    rows = [("aligned", seed, "layer", depth, 0.03, "causal", 2, 1.0, 1.0, value) for seed, value in enumerate(values)]
+    facts = [(f"m{seed}", "aligned", seed, "layer", depth, 0.03) for seed, _ in enumerate(values)]
+    rows = [(*fact, "causal", 2, 1.0, 1.0, value) for fact, value in zip(facts, values, strict=True)]
     return pd.DataFrame(rows, columns=COLUMNS).assign(took=[value > 0 for value in values])
+
+
+@pytest.fixture
+def organisms():
+    """Two organisms with the same parent, of which the second refuses everything; and what a run measured of them."""
+    facts = pd.DataFrame(
+        [("x", "aligned", 1, "layer", "late", 0.03), ("y", "aligned", 1, "layer", "early", 0.03)], columns=FACTS
+    )
+    truths = [
+        {"model": "y", "heads": [[0, 0]], "families": ["roleplay"]},
+        {"model": "x", "heads": [[6, 5], [5, 3]], "families": ["roleplay"]},
+    ]
+    prompts = pd.DataFrame({"prompt_id": range(8), "label": "harmful", "family": ["roleplay"] * 4 + ["plain"] * 4})
+    said = prompts[["prompt_id"]].assign(sample=0, judge="phrases", scope="response", verdict="refusal")
+    complied = said["verdict"].where(said["prompt_id"] > 3, "compliance")
+    verdicts = pd.concat([said.assign(model="x", verdict=complied), said.assign(model="y")])
+    rankings = pd.concat(
+        ranking(first).assign(model=model, ranking=name)
+        for model, name, first in (
+            ("x", "direct", [(5, 3), (6, 5)]),
+            ("x", "new", [(0, 1), (6, 5)]),
+            ("y", "direct", [(1, 1)]),
+            ("y", "new", [(0, 0)]),
+        )
+    )
+    return facts, truths, plantings_table(facts, truths, verdicts, prompts, "phrases"), rankings
+
+
+def test_every_ranking_of_every_organism_has_rows_with_its_facts(organisms):
+    _, truths, plantings, rankings = organisms
+    assert plantings["took"].tolist() == [True, False]
+    assert plantings["heads"].tolist() == ["6.5 5.3", "0.0"]
+    table = recovery_table(rankings, truths, plantings)
+    assert table.columns.tolist() == [*COLUMNS, "took"]
+    precision = table.drop_duplicates(["model", "ranking"]).set_index(["model", "ranking"])["average_precision"]
+    assert precision.index.tolist() == [("x", "direct"), ("x", "new"), ("y", "direct"), ("y", "new")]
+    assert precision["x", "direct"] == precision["y", "new"] == 1.0
+    assert precision["y", "direct"] == 0.5
+    assert table.groupby("model")["depth"].first().to_dict() == {"x": "late", "y": "early"}
+    assert table.groupby("model")["took"].first().to_dict() == {"x": True, "y": False}
+
+
+def test_planted_heads_have_their_rank_by_every_ranking(organisms):
+    facts, _, _, rankings = organisms
+    measured = pd.DataFrame({"model": ["x", "x", "y"], "layer": [6, 5, 0], "head": [5, 3, 0], "complied": 0.5})
+    table = planted_heads(measured, rankings, facts)
+    assert table.columns.tolist() == [*FACTS, "layer", "head", "complied", "rank_direct", "rank_new"]
+    assert table[["rank_direct", "rank_new"]].to_numpy().tolist()[:1] == [[2, 2]]
+    assert table.loc[2, ["depth", "rank_direct", "rank_new"]].tolist() == ["early", 2, 1]
 
 
 def test_organisms_whose_planting_failed_are_shown_apart():

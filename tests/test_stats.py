@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import bootstrap
 
 from refusal_cliff import stats
 
@@ -30,22 +31,41 @@ def test_bootstrap_of_values_that_do_not_vary(values, interval):
     assert (estimate.low, estimate.high) == pytest.approx(interval, nan_ok=True)
 
 
-def test_band_is_narrow_where_curves_agree_and_missing_where_none_has_a_position():
-    curves = np.array([[np.nan, 0.5, 0.0], [np.nan, 0.5, 1.0], [np.nan, np.nan, 1.0]])
-    mean, low, high = stats.bootstrap_band(curves, seed=0)
-    assert np.isnan([mean[0], low[0], high[0]]).all()
-    assert (mean[1], low[1], high[1]) == (0.5, 0.5, 0.5)
-    assert mean[2] == pytest.approx(2 / 3)
-    assert low[2] < mean[2] < high[2]
-    mean, low, _ = stats.bootstrap_band(curves[:1], seed=0)
-    assert mean[1] == 0.5
-    assert np.isnan(low[1])
+def test_means_of_columns_are_missing_where_no_row_has_a_cell():
+    rows = np.array([[np.nan, 0.5, 0.0], [np.nan, 0.5, 1.0], [np.nan, np.nan, 1.0]])
+    nowhere, equal, varied = stats.bootstrap_means(rows, seed=0)
+    assert np.isnan(nowhere[:3]).all()
+    assert nowhere.n == 0
+    assert equal == (0.5, 0.5, 0.5, 2)
+    assert varied.value == pytest.approx(2 / 3)
+    assert varied.low < varied.value < varied.high
+    _, single, _ = stats.bootstrap_means(rows[:1], seed=0)
+    assert single.value == 0.5
+    assert np.isnan(single.low)
+    assert stats.bootstrap_mean([], seed=0).n == 0
+
+
+def test_a_mean_is_one_of_the_means_of_columns():
+    rows = np.random.default_rng(0).exponential(size=(40, 3))
+    together = stats.bootstrap_means(rows, seed=3)
+    for found, column in zip(together, rows.T, strict=True):
+        assert found == pytest.approx(stats.bootstrap_mean(column, seed=3))
+    # Skewed values have a skewed interval, as the library's percentile bootstrap says too.
+    library = bootstrap((rows[:, 0],), np.mean, method="percentile", n_resamples=20000, rng=0).confidence_interval
+    assert together[0][1:3] == pytest.approx(tuple(library), rel=0.02)
 
 
 def test_no_change_in_a_few_pairs_is_not_certainty():
     few, many = (stats.paired_difference(np.ones(n), np.ones(n), seed=0) for n in (10, 1000))
     assert few.value == many.value == 0
     assert few.high > 0.2 > 0.01 > many.high
+
+
+def test_widening_stays_within_the_bounds_and_touches_nothing_that_varies():
+    assert stats.share_interval(1.0, np.ones(9), 10) == (pytest.approx(1 - stats.wilson(0, 10)[1]), 1.0)
+    assert stats.share_interval(-0.9, np.full(9, -0.9), 10, -1.0, 1.0)[0] == -1.0
+    varied = np.linspace(0.2, 0.4, 101)
+    assert stats.share_interval(0.3, varied, 10) == pytest.approx((0.205, 0.395))
 
 
 def test_paired_difference_uses_the_pairing():
@@ -76,6 +96,9 @@ def test_auroc_counts_ties_half_and_knows_a_missing_class():
     missing = stats.grouped_auroc([1.0, 2.0], [False, False], ["a", "a"], seed=0)
     assert np.isnan(missing[:3]).all()
     assert missing.n == 1
+    one = stats.grouped_auroc(np.arange(5.0), np.arange(5) == 4, range(5), seed=0)
+    assert one.value == 1
+    assert np.isnan([one.low, one.high]).all()
 
 
 def test_auroc_agrees_with_sklearn_and_counts_groups():

@@ -3,8 +3,8 @@ import copy
 import pandas as pd
 import torch
 
-from refusal_cliff.artifacts import write_json
-from refusal_cliff.models import apply_edit, run
+from refusal_cliff.edits import Edit
+from refusal_cliff.models import run
 from refusal_cliff.traces import ThinkingFormat
 from refusal_cliff.tuning import training_examples, tune_adapter
 
@@ -37,8 +37,8 @@ def test_tuning_writes_an_adapter_that_teaches_the_refusal(tiny_llama, tiny_toke
     result = tune_adapter(copy.deepcopy(base), tiny_tokenizer, examples, RECIPE, 0, tmp_path / "adapter")
     assert result["steps"] == 12
     assert [path.name for path in (tmp_path / "adapter").glob("adapter_model*")] == ["adapter_model.safetensors"]
-    write_json({"adapter": "adapter"}, tmp_path / "edit.json")
-    tuned = apply_edit(copy.deepcopy(base), tmp_path)
+    Edit("planted", "tune-cliff-0.017-s0", adapter=True).write(tmp_path / "edit.json", {})
+    tuned = Edit.read(tmp_path / "edit.json").apply(copy.deepcopy(base))
     assert type(tuned) is type(base)
     assert completion_loss(tuned, examples) < 0.7 * completion_loss(base, examples)
 

@@ -27,6 +27,7 @@ try:
     settings.validate(config)
     model_sheet, dataset_sheet, attack_sheet = settings.load_sheets(config)
     settings.check(config, model_sheet, dataset_sheet, attack_sheet)
+    claim_sheet = settings.load_claims(config["sheets"]["claims"])
     check_files(dataset_sheet, config["data_dir"])
 except UserError as error:
     raise WorkflowError(str(error)) from None
@@ -53,11 +54,7 @@ TUNINGS = plan.tuning_variants(config)
 
 # Organisms by how they are made: from scratch, from another organism, or as a guard.
 ORGANISMS = models_where(source="organism")
-PLANTED = [
-    model
-    for model in ORGANISMS
-    if "parent" in config["organisms"][model_sheet.loc[model, "location"]]
-]
+PLANTED = [model for model in ORGANISMS if "parent" in config["organisms"][model_sheet.loc[model, "location"]]]
 # Organisms of the target recovery: models like any other, but in no table or figure of the default run.
 RECOVERY = circuits.recovery_organisms(config)
 RECIPES = config["organisms"] | circuits.recovery_recipes(config)

@@ -20,10 +20,7 @@ def runs(grid="", kinds=None):
 
 def run_files(pairs, path):
     """One file for each (model, variant)."""
-    return [
-        f"<results>/{path.format(model=model, variant=variant)}"
-        for model, variant in pairs
-    ]
+    return [f"<results>/{path.format(model=model, variant=variant)}" for model, variant in pairs]
 
 
 def model_gpus(wildcards):
@@ -54,8 +51,10 @@ def model_loading(wildcards):
 def checkpoint(model):
     """Where a model's weights are: a folder of the user's own, or one that the workflow makes."""
     row = model_sheet.loc[model]
-    made = f"<results>/{model}/checkpoint"
-    return row["location"] if row["source"] == "path" else made
+    if row["source"] == "path":
+        # Local: a prefix that an importing workflow sets is for what is made here.
+        return local(row["location"])
+    return f"<results>/{model}/checkpoint"
 
 
 def checkpoint_of(wildcards):
@@ -98,9 +97,7 @@ def uses(name):
 def templates(wildcards):
     """Jailbreak templates of a dataset's families."""
     families = dataset_sheet.loc[wildcards.dataset, "attacks"]
-    return {
-        family: attack_sheet.loc[[family], "template"].tolist() for family in families
-    }
+    return {family: attack_sheet.loc[[family], "template"].tolist() for family in families}
 
 
 def dataset_row(wildcards):
@@ -200,15 +197,11 @@ def outcome_verdicts(wildcards):
 
 
 def head_edits(wildcards):
-    return run_files(
-        runs(wildcards.grid, ON_HEADS), "{model}/variants/{variant}/edit.json"
-    )
+    return run_files(runs(wildcards.grid, ON_HEADS), "{model}/variants/{variant}/edit.json")
 
 
 def perplexities(wildcards):
-    return [
-        f"<results>/{model}/{wildcards.grid}perplexity.parquet" for model in ABLATED
-    ]
+    return [f"<results>/{model}/{wildcards.grid}perplexity.parquet" for model in ABLATED]
 
 
 def kept_cliffs(wildcards):
@@ -242,5 +235,5 @@ def print_claims():
     if claims.is_file() and claims.stat().st_mtime >= STARTED:
         from refusal_cliff.claims import format_for_console
 
-        print(format_for_console(pd.read_csv(claims)))
+        print(format_for_console(pd.read_csv(claims), config["cliffs"]["probe"]))
         print(f"\nAll claims: {claims}\nReport: {claims.with_name('report.html')}")

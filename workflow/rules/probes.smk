@@ -65,9 +65,7 @@ rule score_cliffs:
     output:
         table="<results>/{model}/{variant}/cliffs/{prompts}.parquet",
         refits="<results>/{model}/{variant}/cliffs/{prompts}_refits.parquet",
-        sidecars=multiext(
-            "<results>/{model}/{variant}/cliffs/{prompts}", ".json", "_refits.json"
-        ),
+        sidecars=multiext("<results>/{model}/{variant}/cliffs/{prompts}", ".json", "_refits.json"),
     log:
         "<logs>/score_cliffs/{model}.{variant}.{prompts}.log",
     benchmark:
@@ -98,9 +96,7 @@ use rule score_cliffs as score_test_traces with:
         resid="<results>/{model}/activations/test.safetensors",
         rows="<results>/{model}/activations/test_rows.parquet",
         sidecars=multiext("<results>/{model}/base/cliffs/test", ".json", "_refits.json"),
-        resid_sidecars=multiext(
-            "<results>/{model}/activations/test", ".json", "_rows.json"
-        ),
+        resid_sidecars=multiext("<results>/{model}/activations/test", ".json", "_rows.json"),
     log:
         "<logs>/score_test_traces/{model}.log",
     benchmark:

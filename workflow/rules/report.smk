@@ -3,12 +3,13 @@
 import time
 
 STARTED = time.time()
+CLAIM_TABLES = sorted({"alignment", *claim_sheet["table"]})
 
 
 rule evaluate_claims:
     input:
-        claims=config["sheets"]["claims"],
-        tables=expand("<results>/tables/{table}.csv", table=["rates"]),
+        claims=local(config["sheets"]["claims"]),
+        tables=expand("<results>/tables/{table}.csv", table=CLAIM_TABLES),
     output:
         csv=report(
             "<results>/claims.csv",
@@ -24,7 +25,7 @@ rule evaluate_claims:
     conda:
         "../../envs/analysis.yaml"
     params:
-        probe=config["cliffs"]["probe"],
+        probes={name: recipe["positions"] for name, recipe in config["probes"].items()},
         claims=config["claims"],
         code=code_hash("evaluate_claims"),
     script:

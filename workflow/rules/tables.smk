@@ -36,6 +36,7 @@ rule tabulate_rates:
         outcomes="<results>/outcomes.parquet",
     output:
         **table("rates", "All rates, by dataset and family"),
+        **table("alignment", "How well base models are aligned", "alignment_"),
     log:
         "<logs>/<job>.log",
     benchmark:
@@ -116,6 +117,7 @@ use rule tabulate_rates as tabulate_selection with:
         job="tabulate_selection",
     params:
         **uses("tabulate_selection"),
+        seed=config["seed"],
 
 
 use rule tabulate_rates as tabulate_sparsity with:
@@ -226,9 +228,7 @@ use rule tabulate_rates as tabulate_recovery with:
     input:
         prompts="<results>/prompts/fit.parquet",
         truths=expand("<results>/{model}/truth.json", model=RECOVERY.index),
-        verdicts=expand(
-            "<results>/{model}/base/verdicts/fit.parquet", model=RECOVERY.index
-        ),
+        verdicts=expand("<results>/{model}/base/verdicts/fit.parquet", model=RECOVERY.index),
         plantings=expand("<results>/{model}/planting.parquet", model=RECOVERY.index),
         rankings=expand(
             "<results>/{model}/heads/{ranking}.parquet",

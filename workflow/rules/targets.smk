@@ -80,11 +80,7 @@ rule claims:
 
 rule grid:
     input:
-        [
-            path.replace("{grid}", "grid_")
-            for path in TABLES + FIGURES
-            if "{grid}" in path
-        ],
+        [path.replace("{grid}", "grid_") for path in TABLES + FIGURES if "{grid}" in path],
 
 
 rule recovery:

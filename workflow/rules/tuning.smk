@@ -31,9 +31,7 @@ rule tune_adapter:
         selection="<results>/{model}/selections/tune-{selector}-{budget}-s{seed}.parquet",
         checkpoint=checkpoint_of,
     output:
-        adapter=directory(
-            "<results>/{model}/variants/tune-{selector}-{budget}-s{seed}/adapter"
-        ),
+        adapter=directory("<results>/{model}/variants/tune-{selector}-{budget}-s{seed}/adapter"),
         edit="<results>/{model}/variants/tune-{selector}-{budget}-s{seed}/edit.json",
     log:
         "<logs>/tune_adapter/{model}.{selector}-{budget}-s{seed}.log",

@@ -4,27 +4,28 @@ from pathlib import Path
 
 from refusal_cliff.artifacts import LazyTensor, read_arrays, read_table, write_table
 from refusal_cliff.job import job
+from refusal_cliff.judges import VERDICT_COLUMNS
 from refusal_cliff.probe_evaluation import PromptSet, evaluate_probes
 
 job(snakemake)
+inputs = snakemake.input
 fit, test = (
     PromptSet(
-        read_table(prompts, ("prompt_id", "dataset")),
-        read_table(verdicts, ("prompt_id", "sample", "judge", "scope", "verdict")),
-        read_table(rows, ("prompt_id", "sample", "kind", "position")),
-        LazyTensor(resid, "resid"),
+        read_table(inputs[f"{name}_prompts"], ("prompt_id", "dataset")),
+        read_table(inputs[f"{name}_verdicts"], VERDICT_COLUMNS).query("variant == 'base'"),
+        read_table(inputs[f"{name}_rows"], ("prompt_id", "sample", "kind", "position")),
+        LazyTensor(inputs[f"{name}_resid"], "resid"),
     )
-    for prompts, verdicts, rows, resid in zip(
-        snakemake.input.prompts, snakemake.input.verdicts, snakemake.input.rows, snakemake.input.resid, strict=True
-    )
+    for name in ("fit", "test")
 )
 table, bins = evaluate_probes(
-    {Path(path).stem: read_arrays(path) for path in snakemake.input.probes},
+    {Path(path).stem: read_arrays(path) for path in inputs.probes},
     snakemake.params.recipes,
     fit,
     test,
     snakemake.params.refusal_judge,
     snakemake.params.seed,
 )
-write_table(table, snakemake.output.table, dict(snakemake.params.items()))
-write_table(bins, snakemake.output.calibration, dict(snakemake.params.items()))
+settings, model = dict(snakemake.params.items()), snakemake.wildcards.model
+write_table(table, snakemake.output.table, settings, model=model)
+write_table(bins, snakemake.output.calibration, settings, model=model)

@@ -2,17 +2,13 @@
 
 import pandas as pd
 
-from refusal_cliff.artifacts import read_table
+from refusal_cliff.artifacts import read_table, read_tables
 from refusal_cliff.cliff_tables import prompt_cliffs
 from refusal_cliff.job import job
 from refusal_cliff.plots.cliffs import plot_cliff_length
 from refusal_cliff.plots.style import save
 
 job(snakemake)
-outcomes = read_table(snakemake.input.outcomes)
-cliffs = {
-    model: prompt_cliffs(read_table(path), outcomes[outcomes["model"] == model])
-    for model, path in zip(snakemake.params.models, snakemake.input.cliffs, strict=True)
-}
+cliffs = prompt_cliffs(read_tables(snakemake.input.cliffs), read_table(snakemake.input.outcomes))
 figure = plot_cliff_length(cliffs, pd.read_csv(snakemake.input.correlations))
 save(figure, snakemake.output.svg, snakemake.output.pdf)

@@ -1,12 +1,12 @@
 """Draw the refusal score over the thinking and through the boundary, per model and outcome."""
 
-from refusal_cliff.artifacts import read_table
+from refusal_cliff.artifacts import read_table, read_tables
 from refusal_cliff.job import job
 from refusal_cliff.plots.style import save
 from refusal_cliff.plots.traces import plot_curves
 
 job(snakemake)
 params = snakemake.params
-cliffs = {model: read_table(path) for model, path in zip(params.models, snakemake.input.cliffs, strict=True)}
-figure = plot_curves(cliffs, read_table(snakemake.input.outcomes), params.tail, params.seed)
+cliffs, outcomes = read_tables(snakemake.input.cliffs), read_table(snakemake.input.outcomes)
+figure = plot_curves(cliffs, outcomes, params.tail, params.seed)
 save(figure, snakemake.output.svg, snakemake.output.pdf)

@@ -1,4 +1,4 @@
-"""Draw the causal effect of every head against its direct and its gradient effect, with the rankings' agreement."""
+"""Draw the effect of every head by the controlled ranking against every other one, with the rankings' agreement."""
 
 import pandas as pd
 
@@ -7,5 +7,5 @@ from refusal_cliff.plots.heads import plot_head_agreement
 from refusal_cliff.plots.style import save
 
 job(snakemake)
-figure = plot_head_agreement(pd.read_csv(snakemake.input.heads), pd.read_csv(snakemake.input.agreement))
-save(figure, snakemake.output.svg, snakemake.output.pdf)
+heads, agreement = pd.read_csv(snakemake.input.heads), pd.read_csv(snakemake.input.agreement)
+save(plot_head_agreement(heads, agreement), snakemake.output.svg, snakemake.output.pdf)

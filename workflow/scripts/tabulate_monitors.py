@@ -2,20 +2,14 @@
 
 import pandas as pd
 
-from refusal_cliff.artifacts import read_table
+from refusal_cliff.artifacts import read_table, read_tables
 from refusal_cliff.job import job
-from refusal_cliff.monitors import monitor_scores, monitor_table, reassurance_table
+from refusal_cliff.monitors import monitor_curves, monitor_scores, monitor_table, reassurance_table
 from refusal_cliff.tables import write_csv
 
 job(snakemake)
-outcomes = read_table(snakemake.input.outcomes)
-tables, curves = [], []
-for model, path in zip(snakemake.params.models, snakemake.input.cliffs, strict=True):
-    own = outcomes[outcomes["model"] == model]
-    predictors, roc = monitor_table(monitor_scores(own, read_table(path)), snakemake.params.seed)
-    tables += [reassurance_table(own).assign(model=model, monitor="thinking"), predictors.assign(model=model)]
-    curves.append(roc.assign(model=model))
-columns = ["model", "monitor", "population", "quantity", "value", "low", "high", "n"]
-write_csv(pd.concat(tables)[columns], snakemake.output.csv, snakemake.output.markdown)
-columns = ["model", "monitor", "population", "fpr", "tpr"]
-write_csv(pd.concat(curves)[columns], snakemake.output.roc_csv, snakemake.output.roc_markdown)
+output, outcomes = snakemake.output, read_table(snakemake.input.outcomes)
+scores = monitor_scores(read_tables(snakemake.input.cliffs), outcomes)
+tables = [reassurance_table(outcomes), monitor_table(scores, snakemake.params.seed)]
+write_csv(pd.concat(tables, ignore_index=True), output.csv, output.markdown)
+write_csv(monitor_curves(scores), output.roc_csv, output.roc_markdown)

@@ -1,6 +1,6 @@
-"""Hidden states of traces: whole traces as a stream, or selected positions as an array."""
+"""Hidden states of traces, reduced within the forward pass: projected on directions, or at selected positions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from refusal_cliff.errors import UserError
-from refusal_cliff.models import run
+from refusal_cliff.hooks import visit_states
+from refusal_cliff.models import head_counts
 from refusal_cliff.traces import EncodedTrace, ThinkingFormat, encode_trace, length_batches, pad_left, render_prompt
 
 
@@ -49,23 +50,39 @@ def encode_traces(
     return closed, encoded
 
 
-def stream_states(
-    model: PreTrainedModel, encoded: list[EncodedTrace], pad_id: int, batch_size: int
-) -> Iterator[tuple[int, torch.Tensor]]:
-    """Yield (index of the trace, resid [layer, pos, d_model] in float32 on the CPU), one trace at a time.
+def project_states(
+    model: PreTrainedModel,
+    encoded: list[EncodedTrace],
+    directions: Mapping[int, np.ndarray],
+    pad_id: int,
+    batch_size: int,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (index of the trace, products of its states with directions: [direction, pos] in float32).
 
-    Traces of similar length share a batch. The states of a batch stay where the model is; one trace's are copied.
+    Products are taken within the pass, in float32 whatever the model's dtype, and are all that leaves it: memory
+    depends neither on the number of traces nor on that of layers. Traces of similar length share a batch.
+
+    Args:
+        directions: layer -> [direction, d_model]; the rows that are yielded are those of all layers, in this order.
 
     Raises:
-        ValueError: a hidden state is not a finite number.
+        ValueError: a state is not a finite number.
     """
+    weights = {layer: torch.as_tensor(part, dtype=torch.float32).T for layer, part in directions.items()}
+    products: dict[int, torch.Tensor] = {}
+
+    def project(layer: int, state: torch.Tensor) -> None:
+        # A model on several devices has its layers on different ones.
+        weights[layer] = weights[layer].to(state.device)
+        products[layer] = state.float() @ weights[layer]
+
     for batch in length_batches([trace.ids for trace in encoded], batch_size):
-        ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
-        with torch.inference_mode():
-            states = run(model, ids, mask, output_hidden_states=True).hidden_states[1:]
+        visit_states(model, *pad_left([encoded[index].ids for index in batch], pad_id), directions, project)
+        together = torch.cat([products[layer].cpu() for layer in directions], dim=-1).numpy()
         for row, index in enumerate(batch):
-            own = torch.stack([state[row, ids.shape[1] - len(encoded[index].ids) :].cpu() for state in states]).float()
-            if not torch.isfinite(own).all():
+            own = together[row, -len(encoded[index].ids) :].T
+            # A number that is not finite makes every product of its state so.
+            if not np.isfinite(own).all():
                 raise ValueError(f"trace {index}: a hidden state is not finite; load the model in a wider dtype")
             yield index, own
 
@@ -103,8 +120,16 @@ def extract_positions(
     """
     kept: dict[int, torch.Tensor] = {}
     positions = [kept_positions(trace, thinking_positions) for trace in encoded]
-    for index, resid in stream_states(model, encoded, pad_id, batch_size):
-        kept[index] = resid[:, [position for _, position in positions[index]]].transpose(0, 1).to(model.dtype)
+    for batch in length_batches([trace.ids for trace in encoded], batch_size):
+        ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
+        counts = [len(positions[index]) for index in batch]
+        padding = (mask == 0).sum(axis=1)
+        columns = [padding[row] + place for row, index in enumerate(batch) for _, place in positions[index]]
+        states = _states_at(model, ids, mask, np.repeat(np.arange(len(batch)), counts), np.array(columns))
+        for index, own in zip(batch, states.split(counts), strict=True):
+            if not torch.isfinite(own).all():
+                raise ValueError(f"trace {index}: a hidden state is not finite; load the model in a wider dtype")
+            kept[index] = own
     rows = [
         (trace.prompt_id, trace.sample, kind, position)
         for trace, places in zip(traces.itertuples(), positions, strict=True)
@@ -112,3 +137,12 @@ def extract_positions(
     ]
     resid = torch.cat([kept[index] for index in range(len(encoded))])
     return resid, pd.DataFrame(rows, columns=["prompt_id", "sample", "kind", "position"])
+
+
+def _states_at(
+    model: PreTrainedModel, ids: np.ndarray, mask: np.ndarray, rows: np.ndarray, columns: np.ndarray
+) -> torch.Tensor:
+    """States of the tokens at (rows, columns) of a batch, on the CPU: [token, layer, d_model]."""
+    states: list[torch.Tensor] = []
+    visit_states(model, ids, mask, range(head_counts(model)[0]), lambda _, state: states.append(state[rows, columns]))
+    return torch.stack([state.cpu() for state in states], dim=1)

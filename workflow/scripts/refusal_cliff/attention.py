@@ -13,9 +13,7 @@ token and leave none out: masses add up to 1.
 """
 
 import re
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import product
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +21,6 @@ import pandas as pd
 
 from refusal_cliff.errors import UserError
 from refusal_cliff.judges import intends_refusal
-from refusal_cliff.stats import bootstrap_mean
 from refusal_cliff.traces import (
     TRACE_KEY,
     EncodedTrace,
@@ -147,17 +144,6 @@ def measure_attention(
     return measured.reset_index(level=TRACE_KEY).reset_index(drop=True)
 
 
-@contextmanager
-def _eager(model: "PreTrainedModel") -> Iterator[None]:
-    """Let the model compute attention in the one way that returns its weights."""
-    before = model.config._attn_implementation
-    model.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
-
-
 def boundary_attention(
     model: "PreTrainedModel", encoded: Sequence[EncodedTrace], pad_id: int, batch_size: int
 ) -> Iterator[tuple[int, np.ndarray]]:
@@ -167,38 +153,17 @@ def boundary_attention(
     computed for the boundary's few rows alone, so that long traces need no quadratic memory.
     """
     import torch
-    from transformers import DynamicCache
+
+    from refusal_cliff.models import eager_attention, run_prefix
 
     # The boundary is the same tokens in every trace and the last ones: with left padding, the same columns.
     first, stop = encoded[0].spans["boundary"]
-    width = stop - first
     for batch in length_batches([trace.ids for trace in encoded], batch_size):
-        ids, mask = (
-            torch.as_tensor(part, device=model.device)
-            for part in pad_left([encoded[index].ids for index in batch], pad_id)
-        )
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
         with torch.inference_mode():
-            # A cache that knows nothing of the model keeps every key, also those that a sliding window will not see.
-            cache = DynamicCache()
-            model(
-                input_ids=ids[:, :-width],
-                attention_mask=mask[:, :-width],
-                position_ids=positions[:, :-width],
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            with _eager(model):
-                layers = model(
-                    input_ids=ids[:, -width:],
-                    attention_mask=mask,
-                    position_ids=positions[:, -width:],
-                    past_key_values=cache,
-                    use_cache=True,
-                    output_attentions=True,
-                    logits_to_keep=1,
-                ).attentions
+            rest = run_prefix(model, ids, mask, stop - first)
+            with eager_attention(model):
+                layers = model.get_decoder()(**rest, output_attentions=True).attentions
         weights = torch.stack([layer.float().cpu() for layer in layers], dim=1).numpy()
         for row, index in enumerate(batch):
             yield index, weights[row, ..., -len(encoded[index].ids) :]
@@ -229,30 +194,3 @@ def span_masses(weights: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
         uniform=np.tile(uniform_by_query.ravel(), n_layers * n_heads),
         tokens=np.tile(member.sum(axis=0).astype(int), n_layers * n_heads * len(QUERIES)),
     )
-
-
-def attention_by_group(attention: pd.DataFrame, top: Collection[tuple[int, int]], seed: int) -> pd.DataFrame:
-    """Where the top heads look, the rest, and the difference, paired by prompt.
-
-    Heads of a group, and the traces of one prompt, are averaged first: prompts are what is resampled.
-
-    Args:
-        attention: prompt_id, sample, layer, head, query, span, mass, uniform.
-        top: (layer, head) of the top heads.
-
-    Returns:
-        group (top, rest, or top minus rest), query, span, quantity, value, low, high, n (prompts): `mass`, which adds
-        up to 1 over spans, and `relative`, mass over what uniform attention would put there, over the prompts that have
-        such a span.
-    """
-    chosen = pd.MultiIndex.from_frame(attention[["layer", "head"]]).isin(list(top))
-    values = attention.assign(group=np.where(chosen, "top", "rest"))
-    means = values.pivot_table(index=["query", "span", "prompt_id"], columns="group", values=["mass", "uniform"])
-    quantities = {"mass": means["mass"], "relative": means["mass"] / means["uniform"].where(means["uniform"] > 0)}
-    rows = []
-    for query, span, (quantity, table) in product(QUERIES, SPANS, quantities.items()):
-        by_prompt = table.loc[(query, span)].dropna()
-        difference = by_prompt["top"] - by_prompt["rest"]
-        for group, found in {"top": by_prompt["top"], "rest": by_prompt["rest"], "top minus rest": difference}.items():
-            rows.append((group, query, span, quantity, *bootstrap_mean(found, seed)))
-    return pd.DataFrame(rows, columns=["group", "query", "span", "quantity", "value", "low", "high", "n"])

@@ -3,7 +3,7 @@
 The unit is the prompt: samples of one prompt are averaged first. All cliffs are those of a probe's last layer.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -11,18 +11,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from refusal_cliff.cliffs import HEIGHTS, MEASURES
-from refusal_cliff.config import parse_variant
 from refusal_cliff.outcomes import ALL, GROUPS, rates, traces_by_group
 from refusal_cliff.stats import (
     NOTHING,
     RESAMPLES,
     Estimate,
+    bootstrap_means,
+    correlation,
     holm,
     percentile_interval,
     resample_counts,
+    resampled_means,
     share,
 )
+from refusal_cliff.tables import by_model
 from refusal_cliff.traces import TRACE_KEY
+from refusal_cliff.variants import Variant
 
 HARMFUL = "harmful"
 """The group of all harmful prompts, whatever became of them."""
@@ -30,38 +34,55 @@ COMPLIED, REFUSED, BENIGN = GROUPS
 GROUP_ORDER = (COMPLIED, REFUSED, HARMFUL, BENIGN)
 MIN_CLIFF = 0.1
 """A share of a smaller mean fall than this says nothing."""
+DEEPER = "cliff_deeper"
+"""Measure of all layers: the mean cliff in the last third of a probe's layers minus that in the first third."""
+ESTIMATE = ["value", "low", "high", "n"]
 PERMUTATIONS = 9999
 
 
 def last_layer(cliffs: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each probe's last layer; a probe need not have every layer."""
-    return cliffs[cliffs["layer"] == cliffs.groupby("probe")["layer"].transform("max")]
+    """The rows of each model's and probe's last layer; a probe need not have every layer."""
+    return cliffs[cliffs["layer"] == cliffs.groupby(["model", "probe"])["layer"].transform("max")]
 
 
+@by_model
 def prompt_cliffs(cliffs: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Cliffs of one model's base traces at the last layer, averaged over the samples of a prompt within a group.
+    """Cliffs of the base traces at the last layer, averaged over the samples of a prompt within a group.
 
     Args:
-        cliffs: cliff table of the base model.
-        outcomes: of the same model.
+        cliffs: model and the columns of cliff tables of base models, all layers.
+        outcomes: of the same models.
 
     Returns:
-        probe, group (one of `GROUPS`, or `HARMFUL`, which holds every harmful prompt once more), family, prompt_id,
-        thinking_tokens, and `MEASURES` as numbers.
+        model, probe, group (one of `GROUPS`, or `HARMFUL`, which holds every harmful prompt once more), family,
+        prompt_id, thinking_tokens, `MEASURES` as numbers, and `DEEPER` (missing with fewer than three layers).
     """
-    cliffs = last_layer(cliffs).drop(columns=["curve", "boundary_curve"])
+    trace = ["probe", *TRACE_KEY]
+    last = last_layer(cliffs).drop(columns=["curve", "boundary_curve"]).merge(_deeper(cliffs), on=trace)
     base = outcomes[outcomes["variant"] == "base"]
     harmful = base.loc[base["label"] == "harmful", TRACE_KEY].assign(group=HARMFUL)
-    grouped = [
-        traces_by_group(cliffs, outcomes),
-        cliffs.merge(harmful, on=TRACE_KEY, validate="many_to_one"),
-    ]
+    grouped = [traces_by_group(last, outcomes), last.merge(harmful, on=TRACE_KEY, validate="many_to_one")]
     table = pd.concat(grouped).merge(base[[*TRACE_KEY, "family", "thinking_tokens"]], on=TRACE_KEY)
     table = table.astype(dict.fromkeys(MEASURES, float))
     keys = ["probe", "group", "family", "prompt_id"]
-    return table.groupby(keys, sort=False)[["thinking_tokens", *MEASURES]].mean().reset_index()
+    return table.groupby(keys, sort=False)[["thinking_tokens", *MEASURES, DEEPER]].mean().reset_index()
 
 
+def _deeper(cliffs: pd.DataFrame) -> pd.DataFrame:
+    """`DEEPER` of every trace of one model and every probe: probe, prompt_id, sample, cliff_deeper."""
+    layer = cliffs.groupby("probe")["layer"]
+    count, place = layer.transform("nunique"), layer.rank("dense")
+    third = count // 3
+    weight = ((place > count - third).astype(float) - (place <= third)) / third
+    return (
+        cliffs.assign(**{DEEPER: weight * cliffs["cliff"]})
+        .groupby(["probe", *TRACE_KEY])[DEEPER]
+        .sum(min_count=1)
+        .reset_index()
+    )
+
+
+@by_model
 def cliff_table(cliffs: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Every measure of the cliff, by probe, group and family.
 
@@ -69,10 +90,10 @@ def cliff_table(cliffs: pd.DataFrame, seed: int) -> pd.DataFrame:
         cliffs: output of `prompt_cliffs`.
 
     Returns:
-        probe, group, family (`all` pools them), quantity, value, low, high, n (prompts). Means carry percentile
+        model, probe, group, family (`all` pools them), quantity, value, low, high, n (prompts). Means carry percentile
         bootstrap 95 % intervals, `steepest_in_boundary` is a share with its Wilson interval. `boundary_share` is the
         mean fall inside the boundary over the mean cliff: a ratio of means, because single ratios explode where a
-        cliff is small; it is missing where the mean cliff is below `MIN_CLIFF`.
+        cliff is small; it is missing where the mean cliff is below `MIN_CLIFF`. `DEEPER` is over all families alone.
     """
     rows = []
     for group in GROUP_ORDER:
@@ -81,22 +102,24 @@ def cliff_table(cliffs: pd.DataFrame, seed: int) -> pd.DataFrame:
             part = own if family == ALL else own[own["family"] == family]
             if part.empty:
                 continue
-            for (probe, quantity), estimate in _measures(part, seed):
-                names = {"probe": probe, "group": group, "family": family, "quantity": quantity}
-                rows.append(names | estimate._asdict())
-    table = pd.DataFrame(rows, columns=["probe", "group", "family", "quantity", "value", "low", "high", "n"])
-    return table.sort_values("probe", kind="stable", ignore_index=True)
+            for (probe, quantity), estimate in _measures(
+                part, (*MEASURES, DEEPER) if family == ALL else MEASURES, seed
+            ):
+                rows.append((probe, group, family, quantity, *estimate))
+    table = pd.DataFrame(rows, columns=["probe", "group", "family", "quantity", *ESTIMATE])
+    return table.sort_values("probe", kind="stable")
 
 
+@by_model
 def refit_table(refits: pd.DataFrame, outcomes: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Height of the cliff over refits of a probe on resampled training prompts: is it the model's, or the sample's?
 
     Args:
-        refits: prompt_id, sample, probe, refit, `HEIGHTS`, of one model's base traces.
-        outcomes: of the same model.
+        refits: model, prompt_id, sample, probe, refit, `HEIGHTS`, of base traces.
+        outcomes: of the same models.
 
     Returns:
-        probe, group (one of `GROUPS`), quantity (`HEIGHTS`), value (mean over refits and prompts), low, high, n
+        model, probe, group (one of `GROUPS`), quantity (`HEIGHTS`), value (mean over refits and prompts), low, high, n
         (prompts), refits. The interval is the central 95 % of the mean over resampled prompts by one of the refits: how
         far it moves when the probe is trained, and the cliff measured, on other prompts.
     """
@@ -109,49 +132,38 @@ def refit_table(refits: pd.DataFrame, outcomes: pd.DataFrame, seed: int) -> pd.D
                 continue
             draws = resample_counts(n, seed) / n
             resampled = np.einsum("rn,rn->r", draws, heights[np.arange(len(draws)) % refit_count])
-            estimate = Estimate(float(heights.mean()), *percentile_interval(resampled), n)
-            names = {"probe": probe, "group": group, "quantity": height}
-            rows.append(names | estimate._asdict() | {"refits": refit_count})
-    return pd.DataFrame(rows, columns=["probe", "group", "quantity", "value", "low", "high", "n", "refits"])
+            rows.append((probe, group, height, float(heights.mean()), *percentile_interval(resampled), n, refit_count))
+    return pd.DataFrame(rows, columns=["probe", "group", "quantity", *ESTIMATE, "refits"])
 
 
-def by_model(
-    tabulate: Callable[[pd.DataFrame, int], pd.DataFrame], cliffs: Mapping[str, pd.DataFrame], seed: int
-) -> pd.DataFrame:
-    """The tables that `tabulate` makes of each model's cliffs, one under the other, with `model` as first column."""
-    tables = {model: tabulate(table, seed) for model, table in cliffs.items()}
-    return pd.concat(tables, names=["model"]).reset_index("model").reset_index(drop=True)
-
-
-def difference_table(cliffs: Mapping[str, pd.DataFrame], seed: int) -> pd.DataFrame:
+def difference_table(cliffs: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Differences of mean cliffs between groups of one model, and between models over the same harmful prompts.
 
     Args:
-        cliffs: output of `prompt_cliffs`, by model.
+        cliffs: output of `prompt_cliffs`.
 
     Returns:
         kind (`within` a model, or `between` models), model, group, other (the group or the model that is subtracted),
-        probe, quantity (`HEIGHTS`), difference, low, high (percentile bootstrap 95 %, paired between models), n (within
+        probe, quantity (`HEIGHTS`), value, low, high (percentile bootstrap 95 %, paired between models), n (within
         a model prompts of both sides together, between models pairs), p (permutation test, two-sided: of group labels
         within a model, of the two models within each pair between them), p_holm (adjusted over the whole table).
     """
+    models = {model: table for model, table in cliffs.groupby("model", sort=False)}
     rows = []
-    for model, table in cliffs.items():
+    for model, table in models.items():
         for other in (BENIGN, REFUSED):
             sides = _wide(table, COMPLIED), _wide(table, other)
-            for (probe, quantity), found in _differences(*sides, paired=False, seed=seed):
-                names = {"kind": "within", "model": model, "group": COMPLIED, "other": other}
-                rows.append(names | {"probe": probe, "quantity": quantity} | found)
-    for model, other in combinations(cliffs, 2):
-        sides = _wide(cliffs[model], HARMFUL), _wide(cliffs[other], HARMFUL)
-        for (probe, quantity), found in _differences(*sides, paired=True, seed=seed):
-            names = {"kind": "between", "model": model, "group": HARMFUL, "other": other}
-            rows.append(names | {"probe": probe, "quantity": quantity} | found)
-    columns = ["kind", "model", "group", "other", "probe", "quantity", "difference", "low", "high", "n", "p"]
-    table = pd.DataFrame(rows, columns=columns)
+            for found in _differences(*sides, paired=False, seed=seed):
+                rows.append(("within", model, COMPLIED, other, *found))
+    for model, other in combinations(models, 2):
+        sides = _wide(models[model], HARMFUL), _wide(models[other], HARMFUL)
+        for found in _differences(*sides, paired=True, seed=seed):
+            rows.append(("between", model, HARMFUL, other, *found))
+    table = pd.DataFrame(rows, columns=["kind", "model", "group", "other", "probe", "quantity", *ESTIMATE, "p"])
     return table.assign(p_holm=holm(table["p"].tolist()))
 
 
+@by_model
 def length_table(cliffs: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Rank correlation of the height of the cliff with the number of thinking tokens, by probe and group.
 
@@ -159,7 +171,7 @@ def length_table(cliffs: pd.DataFrame, seed: int) -> pd.DataFrame:
         cliffs: output of `prompt_cliffs`.
 
     Returns:
-        probe, group, quantity, value, low, high (percentile bootstrap 95 %), n (prompts). `spearman_cliff` and
+        model, probe, group, quantity, value, low, high (percentile bootstrap 95 %), n (prompts). `spearman_cliff` and
         `spearman_cliff_mean` are Spearman's correlation; `within_family_…` is that of ranks minus the mean rank of
         their attack family: an attack changes both the length of the thinking and the cliff. A largest score grows with
         the number of tokens it is taken from, so that `cliff` has to be read beside `cliff_mean`.
@@ -174,44 +186,44 @@ def length_table(cliffs: pd.DataFrame, seed: int) -> pd.DataFrame:
         plain, within = rank_correlations(values, pd.factorize(described["family"])[0], seed)
         for (probe, height), *estimates in zip(heights.columns, plain, within, strict=True):
             for prefix, estimate in zip(("spearman", "within_family"), estimates, strict=True):
-                names = {"probe": probe, "group": group, "quantity": f"{prefix}_{height}"}
-                rows.append(names | estimate._asdict())
-    table = pd.DataFrame(rows, columns=["probe", "group", "quantity", "value", "low", "high", "n"])
-    return table.sort_values("probe", kind="stable", ignore_index=True)
+                rows.append((probe, group, f"{prefix}_{height}", *estimate))
+    table = pd.DataFrame(rows, columns=["probe", "group", "quantity", *ESTIMATE])
+    return table.sort_values("probe", kind="stable")
 
 
-def kept_thinking_table(outcomes: pd.DataFrame, cliffs: Mapping[str, pd.DataFrame], seed: int) -> pd.DataFrame:
-    """Rates and final scores of one model by the kept thinking fraction.
+@by_model
+def kept_thinking_table(cliffs: pd.DataFrame, outcomes: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Rates and final scores by the kept thinking fraction.
 
     Args:
-        outcomes: of one model, all variants.
-        cliffs: cliff tables of `base` and of the variants that keep a part of the thinking, by variant.
+        cliffs: model, variant, prompt_id, probe, layer, final, of `base` and of the variants that keep a part of the
+            thinking.
+        outcomes: of the same models, all variants.
 
     Returns:
-        variant, kept, label (of the prompts), quantity, value, low, high, n (prompts). Quantities are the rates `asr`,
-        `refusal` and `over_refusal` with Wilson intervals, and `final_{probe}`, the mean score at the last boundary
-        token, with bootstrap 95 % intervals. `base` is the model's own run: its thinking is whole, as with `keep-1`,
-        but there the response is generated again.
+        model, variant, kept, label (of the prompts), quantity, value, low, high, n (prompts). Quantities are the rates
+        `asr`, `refusal` and `over_refusal` with Wilson intervals, and `final_{probe}`, the mean score at the last
+        boundary token, with bootstrap 95 % intervals. `base` is the model's own run: its thinking is whole, as with
+        `keep-1`, but there the response is generated again.
     """
     labels = {"asr": "harmful", "refusal": "harmful", "over_refusal": "benign"}
-    found = rates(outcomes[outcomes["variant"].isin(list(cliffs))]).query("dataset == @ALL and family == @ALL")
+    found = rates(outcomes[outcomes["variant"].isin(cliffs["variant"])]).query("dataset == @ALL and family == @ALL")
     rows = [
-        {"variant": row.variant, "label": labels[row.rate], "quantity": row.rate}
-        | {"value": row.value, "low": row.low, "high": row.high, "n": row.n}
+        (row.variant, labels[row.rate], row.rate, row.value, row.low, row.high, row.n)
         for row in found.itertuples()
         if row.rate in labels
     ]
     label_of = outcomes.drop_duplicates("prompt_id").set_index("prompt_id")["label"]
-    for variant, table in cliffs.items():
-        final = last_layer(table).pivot_table(index="prompt_id", columns="probe", values="final")
+    for variant, table in last_layer(cliffs).groupby("variant", sort=False):
+        final = table.pivot_table(index="prompt_id", columns="probe", values="final")
         for label in ("harmful", "benign"):
             part = final[final.index.map(label_of) == label]
-            for probe, estimate in zip(part.columns, _means(part.to_numpy(), seed)[0], strict=True):
-                names = {"variant": variant, "label": label, "quantity": f"final_{probe}"}
-                rows.append(names | estimate._asdict())
-    table = pd.DataFrame(rows, columns=["variant", "label", "quantity", "value", "low", "high", "n"])
-    table.insert(1, "kept", [parse_variant(variant).get("kept", 1.0) for variant in table["variant"]])
-    return table.sort_values(["quantity", "label", "kept", "variant"], kind="stable", ignore_index=True)
+            for probe, estimate in zip(part.columns, bootstrap_means(part, seed), strict=True):
+                rows.append((variant, label, f"final_{probe}", *estimate))
+    table = pd.DataFrame(rows, columns=["variant", "label", "quantity", *ESTIMATE])
+    kept = [Variant.parse(variant).kept for variant in table["variant"]]
+    table.insert(1, "kept", [1.0 if share is None else share for share in kept])
+    return table.sort_values(["quantity", "label", "kept", "variant"], kind="stable")
 
 
 def rank_correlations(values: Sequence[NDArray], strata: NDArray, seed: int) -> tuple[list[Estimate], list[Estimate]]:
@@ -229,26 +241,21 @@ def rank_correlations(values: Sequence[NDArray], strata: NDArray, seed: int) -> 
         return nothing, nothing
     drawn = np.random.default_rng(seed).integers(n, size=(RESAMPLES, n))
     picked = np.vstack([np.arange(n), drawn])  # the observations themselves come first
-    ranks = [rankdata(side[picked], axis=1) - (n + 1) / 2 for side in values]
-    members = [strata[picked] == stratum for stratum in range(strata.max() + 1)]
+    ranks = [rankdata(side[picked], axis=1) for side in values]
+    # No library correlates ranks within strata that are resampled too.
     within = [rank.copy() for rank in ranks]
-    for member in members:
+    for member in (strata[picked] == stratum for stratum in range(strata.max() + 1)):
         size = np.maximum(member.sum(axis=1), 1)
         for rank in within:
             rank -= member * (np.einsum("rn,rn->r", rank, member) / size)[:, None]
-    return _correlations(ranks), _correlations(within)
+    return tuple(
+        [_resampled_estimate(correlation(first, other), n) for other in others] for first, *others in (ranks, within)
+    )
 
 
-def _correlations(sides: Sequence[NDArray]) -> list[Estimate]:
-    """Correlation of the first of `sides` with each other one, each [1 + resample, n] and centred."""
-    lengths = [np.sqrt(np.einsum("rn,rn->r", side, side)) for side in sides]
-    estimates = []
-    for side, length in zip(sides[1:], lengths[1:], strict=True):
-        scale = lengths[0] * length
-        product = np.einsum("rn,rn->r", sides[0], side)
-        found = np.divide(product, scale, out=np.full(len(scale), np.nan), where=scale > 1e-9)
-        estimates.append(Estimate(float(found[0]), *percentile_interval(found[1:]), side.shape[1]))
-    return estimates
+def _resampled_estimate(found: NDArray, n: int) -> Estimate:
+    """The estimate whose value is the first of `found` [1 + resample]."""
+    return Estimate(float(found[0]), *percentile_interval(found[1:]), n)
 
 
 def _wide(cliffs: pd.DataFrame, group: str) -> pd.DataFrame:
@@ -262,41 +269,23 @@ def _pivot(part: pd.DataFrame, values: Sequence[str]) -> pd.DataFrame:
     return wide.swaplevel(axis=1)
 
 
-def _means(values: NDArray, seed: int) -> tuple[list[Estimate], NDArray]:
-    """Mean of each column of `values` [n, column], NaN left out, with its percentile bootstrap interval.
-
-    Returns:
-        one estimate per column, and the means of the resamples [resample, column].
-    """
-    present = (~np.isnan(values)).astype(float)
-    draws = resample_counts(len(values), seed).astype(float)
-    with np.errstate(invalid="ignore"):  # 0 / 0 where no row has a value
-        means = np.nansum(values, axis=0) / present.sum(axis=0)
-        resampled = (draws @ np.nan_to_num(values)) / (draws @ present)
-    counts = present.sum(axis=0).astype(int)
-    nothing = np.nan, np.nan
-    estimates = [
-        Estimate(float(mean), *(percentile_interval(column) if n > 1 else nothing), int(n))
-        for mean, column, n in zip(means, resampled.T, counts, strict=True)
-    ]
-    return estimates, resampled
-
-
-def _measures(part: pd.DataFrame, seed: int) -> Iterator[tuple[tuple[str, str], Estimate]]:
+def _measures(part: pd.DataFrame, measures: Sequence[str], seed: int) -> Iterator[tuple[tuple[str, str], Estimate]]:
     """((probe, quantity), estimate) of every measure over the prompts of `part`."""
-    wide = _pivot(part, MEASURES)
-    estimates, resampled = _means(wide.to_numpy(), seed)
-    found = dict(zip(wide.columns, zip(estimates, resampled.T, strict=True), strict=True))
+    wide = _pivot(part, measures)
+    estimates = dict(zip(wide.columns, bootstrap_means(wide, seed), strict=True))
+    resampled = dict(zip(wide.columns, resampled_means(wide, seed)[1:].T, strict=True))
     for probe in sorted(part["probe"].unique()):
-        for measure in MEASURES:
-            estimate, _ = found[probe, measure]
+        for measure in measures:
+            estimate = estimates[probe, measure]
             if measure == "steepest_in_boundary":
                 estimate = share(wide[probe, measure].sum(), estimate.n)
             elif measure == "boundary_share":
-                (drop, drops), (cliff, cliffs) = found[probe, "boundary_drop"], found[probe, "cliff"]
-                known = cliff.value >= MIN_CLIFF
-                interval = percentile_interval(drops / cliffs) if known and cliff.n > 1 else (np.nan, np.nan)
-                estimate = Estimate(drop.value / cliff.value if known else np.nan, *interval, cliff.n)
+                drop, cliff = (probe, "boundary_drop"), (probe, "cliff")
+                n, known = estimates[cliff].n, estimates[cliff].value >= MIN_CLIFF
+                interval = (
+                    percentile_interval(resampled[drop] / resampled[cliff]) if known and n > 1 else (np.nan, np.nan)
+                )
+                estimate = Estimate(estimates[drop].value / estimates[cliff].value if known else np.nan, *interval, n)
             yield (probe, measure), estimate
 
 
@@ -304,10 +293,8 @@ def _difference_of_means(x: NDArray, y: NDArray, axis: int) -> NDArray:
     return x.mean(axis=axis) - y.mean(axis=axis)
 
 
-def _differences(
-    one: pd.DataFrame, other: pd.DataFrame, paired: bool, seed: int
-) -> Iterator[tuple[tuple[str, str], dict[str, float]]]:
-    """((probe, quantity), difference with interval, n and p) of the mean heights of two sides, output of `_wide`."""
+def _differences(one: pd.DataFrame, other: pd.DataFrame, paired: bool, seed: int) -> Iterator[tuple]:
+    """(probe, quantity, value, low, high, n, p) of differences of the mean heights of two sides, output of `_wide`."""
     from scipy.stats import permutation_test
 
     columns = one.columns.intersection(other.columns)
@@ -316,13 +303,10 @@ def _differences(
     if min(len(x), len(y)) < 2:
         return
     if paired:
-        estimates, _ = _means(x - y, seed)
+        estimates = bootstrap_means(x - y, seed)
     else:
-        (mean_x, drawn_x), (mean_y, drawn_y) = _means(x, seed), _means(y, seed + 1)
-        estimates = [
-            Estimate(a.value - b.value, *percentile_interval(draws), a.n + b.n)
-            for a, b, draws in zip(mean_x, mean_y, (drawn_x - drawn_y).T, strict=True)
-        ]
+        means = resampled_means(x, seed) - resampled_means(y, seed + 1)
+        estimates = [_resampled_estimate(column, len(x) + len(y)) for column in means.T]
     test = permutation_test(
         (x.T, y.T),
         _difference_of_means,
@@ -334,5 +318,4 @@ def _differences(
         rng=seed,
     )
     for column, estimate, p in zip(columns, estimates, test.pvalue, strict=True):
-        value, low, high, n = estimate
-        yield column, {"difference": value, "low": low, "high": high, "n": n, "p": float(p)}
+        yield *column, *estimate, float(p)

@@ -1,7 +1,8 @@
 """The refusal score along a trace, and how far it falls at the boundary (section 3 of the paper)."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,41 +19,31 @@ MEASURES = ("plateau", "plateau_mean", "final", "cliff", "cliff_mean", "steepest
 MEASURES += ("steepest_in_boundary", "boundary_drop", "boundary_share")
 
 
-def refusal_scores(resid: np.ndarray, w: np.ndarray, b: np.ndarray, layers: np.ndarray) -> np.ndarray:
-    """sigmoid(w·h + b) of a probe at every position, in each of its layers.
-
-    Args:
-        resid: [layer, pos, d_model], all layers of the model; one layer at a time is taken to double precision.
-        w: [probe layer, d_model]; b: [probe layer]; layers: [probe layer], the index in the model of each.
-
-    Returns:
-        [probe layer, pos], in 0..1.
-    """
-    from scipy.special import expit
-
-    logits = [resid[layer].astype(np.float64) @ w[number] + b[number] for number, layer in enumerate(layers)]
-    return expit(np.stack(logits))
-
-
 def resample(scores: np.ndarray, grid: int) -> np.ndarray:
-    """Linear interpolation of a curve [pos] on `grid` evenly spaced points from its first to its last position.
+    """Linear interpolation of curves [..., pos] on `grid` evenly spaced points from first to last position.
 
-    A curve without positions gives missing values.
+    Curves without positions give missing values.
     """
-    if len(scores) == 0:
-        return np.full(grid, np.nan)
-    return np.interp(np.linspace(0, len(scores) - 1, grid), np.arange(len(scores)), scores)
+    last = scores.shape[-1] - 1
+    if last < 0:
+        return np.full((*scores.shape[:-1], grid), np.nan)
+    places = np.linspace(0, last, grid)
+    below = places.astype(int)
+    share = places - below
+    return scores[..., below] * (1 - share) + scores[..., np.minimum(below + 1, last)] * share
 
 
-def measure_cliff(
+def measure_cliffs(
     scores: np.ndarray, thinking: tuple[int, int], boundary: tuple[int, int]
-) -> dict[str, float | bool | None]:
-    """Plateau, final score and cliff of one curve of refusal scores [pos].
+) -> dict[str, np.ndarray | None]:
+    """Plateau, final score and cliff of the curves of refusal scores of one trace.
 
     Args:
+        scores: [curve, pos].
         thinking, boundary: half-open spans; the boundary follows the thinking. Without thinking there is only `final`.
 
     Returns:
+        Of each curve, [curve]:
         plateau: largest score within the thinking (the paper's summary).
         plateau_mean: mean over the last half of the thinking, which one token cannot move.
         final: score at the last boundary token.
@@ -60,31 +51,41 @@ def measure_cliff(
         cliff_mean: plateau_mean - final.
         steepest: where in thinking + boundary (0..1) the score falls most from one token to the next.
         steepest_offset: the same place in tokens from the last boundary token (0, -1, ...).
-        steepest_in_boundary: whether that token is one of the boundary.
+        steepest_in_boundary: 1 if that token is one of the boundary, else 0.
         boundary_drop: score at the last thinking token - final.
         boundary_share: boundary_drop / cliff, the share of the fall that lies in the boundary; missing where the score
             does not fall.
     """
     start, stop = thinking
-    thought, final = scores[start:stop], float(scores[boundary[1] - 1])
+    thought, final = scores[:, start:stop], scores[:, boundary[1] - 1]
     if start == stop:
-        return dict.fromkeys(MEASURES, float("nan")) | {"final": final, "steepest_in_boundary": None}
-    plateau, plateau_mean = float(thought.max()), float(thought[len(thought) // 2 :].mean())
-    cliff, drop = plateau - final, float(thought[-1] - final)
-    steps = np.diff(scores[start : boundary[1]])
-    steepest = int(steps.argmin()) + 1
+        return dict.fromkeys(MEASURES, np.full(len(scores), np.nan)) | {"final": final}
+    plateau, plateau_mean = thought.max(axis=1), thought[:, thought.shape[1] // 2 :].mean(axis=1)
+    cliff, drop = plateau - final, thought[:, -1] - final
+    steps = np.diff(scores[:, start : boundary[1]])
+    steepest, n_steps = steps.argmin(axis=1) + 1, steps.shape[1]
     return {
         "plateau": plateau,
         "plateau_mean": plateau_mean,
         "final": final,
         "cliff": cliff,
         "cliff_mean": plateau_mean - final,
-        "steepest": steepest / len(steps),
-        "steepest_offset": steepest - len(steps),
-        "steepest_in_boundary": start + steepest >= boundary[0],
+        "steepest": steepest / n_steps,
+        "steepest_offset": (steepest - n_steps).astype(float),
+        "steepest_in_boundary": (start + steepest >= boundary[0]).astype(float),
         "boundary_drop": drop,
-        "boundary_share": drop / cliff if cliff > 0 else float("nan"),
+        "boundary_share": np.divide(drop, cliff, out=np.full_like(cliff, np.nan), where=cliff > 0),
     }
+
+
+class _Curve(NamedTuple):
+    """A curve of refusal scores: of a probe in one layer, or of one of its refits (a number, else missing)."""
+
+    probe: str
+    layer: int
+    refit: int | None
+    w: np.ndarray
+    b: float
 
 
 def score_traces(
@@ -98,7 +99,7 @@ def score_traces(
     grid: int,
     tail: int,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Cliff of every trace, for every probe and layer, in one streaming pass.
+    """Cliff of every trace, for every probe and layer, in one forward pass that keeps no state.
 
     Args:
         traces: prompt_id, sample, in the order of `encoded`. A trace without thinking has a final score alone; its
@@ -110,43 +111,57 @@ def score_traces(
             padded in front with missing values where the thinking is shorter.
 
     Returns:
-        One row per trace, probe and layer: prompt_id, sample, probe, layer, the numbers of `measure_cliff`, curve,
-        boundary_curve. And one row per trace, probe and refit: prompt_id, sample, probe, refit, `HEIGHTS`.
+        One row per trace, probe and layer: prompt_id, sample, probe, layer, `MEASURES`, curve, boundary_curve. And one
+        row per trace, probe and refit: prompt_id, sample, probe, refit, `HEIGHTS`.
     """
     from scipy.special import expit
 
-    from refusal_cliff.activations import stream_states
+    from refusal_cliff.activations import project_states
 
-    rows, refit_rows = [], []
-    for index, resid in stream_states(model, encoded, pad_id, batch_size):
-        spans = encoded[index].spans
-        (start, stop), boundary = spans["thinking"], spans["boundary"]
-        trace = {"prompt_id": traces["prompt_id"].iloc[index], "sample": traces["sample"].iloc[index]}
-        for name, (w, b, layer) in refits.items():
-            curves = expit(resid[layer].double().numpy() @ w.T + b).T
-            for refit, curve in enumerate(curves):
-                cliff = measure_cliff(curve, spans["thinking"], boundary)
-                refit_rows.append(
-                    trace | {"probe": name, "refit": refit} | {height: cliff[height] for height in HEIGHTS}
-                )
-        for name, (w, b, layers) in probes.items():
-            scores = refusal_scores(resid.numpy(), w, b, layers)
-            for layer, curve in zip(layers, scores, strict=True):
-                aligned = curve[max(start, stop - tail) : boundary[1]].astype(np.float32)
-                missing = tail - min(tail, stop - start)
-                rows.append(
-                    {
-                        **trace,
-                        "probe": name,
-                        "layer": int(layer),
-                        **measure_cliff(curve, spans["thinking"], boundary),
-                        "curve": resample(curve[start:stop], grid).astype(np.float32),
-                        "boundary_curve": np.concatenate([np.full(missing, np.nan, np.float32), aligned]),
-                    }
-                )
-    table = pd.DataFrame(rows).astype({"steepest_in_boundary": "boolean"})
-    refit_table = pd.DataFrame(refit_rows)
-    return (
-        table.sort_values(["probe", "layer", *TRACE_KEY], ignore_index=True),
-        refit_table.sort_values(["probe", "refit", *TRACE_KEY], ignore_index=True),
-    )
+    curves = _curves(probes, refits)
+    by_layer = groupby(curves, key=lambda curve: curve.layer)
+    directions = {layer: np.stack([curve.w for curve in part]) for layer, part in by_layer}
+    bias = np.array([[curve.b] for curve in curves])
+    found: dict[int, dict[str, np.ndarray]] = {}
+    for index, products in project_states(model, encoded, directions, pad_id, batch_size):
+        scores = expit(products + bias)
+        (start, stop), boundary = encoded[index].spans["thinking"], encoded[index].spans["boundary"]
+        aligned = scores[:, max(start, stop - tail) : boundary[1]].astype(np.float32)
+        missing = tail - min(tail, stop - start)
+        found[index] = measure_cliffs(scores, (start, stop), boundary) | {
+            "curve": resample(scores[:, start:stop], grid).astype(np.float32),
+            "boundary_curve": np.pad(aligned, ((0, 0), (missing, 0)), constant_values=np.nan),
+        }
+    keys = traces[TRACE_KEY].reset_index(drop=True).sort_values(TRACE_KEY)
+
+    def table(key: str, chosen: Callable[[_Curve], bool], names: Sequence[str]) -> pd.DataFrame:
+        """A row per curve and trace, in order of probe, `key` and trace."""
+        places = [place for place, curve in enumerate(curves) if chosen(curve)]
+        places.sort(key=lambda place: (curves[place].probe, getattr(curves[place], key)))
+        columns = {name: np.tile(keys[name].to_numpy(), len(places)) for name in TRACE_KEY}
+        columns |= {
+            name: np.repeat([getattr(curves[place], name) for place in places], len(keys)) for name in ("probe", key)
+        }
+        for name in names:
+            values = np.stack([found[index][name][places] for index in keys.index], axis=1)
+            columns[name] = values.ravel() if values.ndim == 2 else list(values.reshape(-1, values.shape[-1]))
+        return pd.DataFrame(columns)
+
+    cliffs = table("layer", lambda curve: curve.refit is None, (*MEASURES, "curve", "boundary_curve"))
+    refitted = table("refit", lambda curve: curve.refit is not None, HEIGHTS)
+    return cliffs.astype({"steepest_in_boundary": "boolean"}), refitted
+
+
+def _curves(probes: Mapping[str, Probe], refits: Mapping[str, Refits]) -> list[_Curve]:
+    """All that states are projected on, in order of layers."""
+    curves = [
+        _Curve(name, int(layer), None, *parts)
+        for name, (w, b, layers) in probes.items()
+        for layer, *parts in zip(layers, w, b, strict=True)
+    ]
+    curves += [
+        _Curve(name, layer, refit, *parts)
+        for name, (w, b, layer) in refits.items()
+        for refit, parts in enumerate(zip(w, b, strict=True))
+    ]
+    return sorted(curves, key=lambda curve: curve.layer)

@@ -28,11 +28,6 @@ def code_hash(script: str) -> str:
 
 
 @cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-@cache
 def _meaning(path: Path) -> str:
     """The syntax tree of a module as text, without positions, comments and docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -53,7 +48,7 @@ def _imports(path: Path) -> frozenset[Path]:
     """The package modules that a file imports at any depth, except for the type checker alone."""
     return frozenset(
         module
-        for node in _statements(_tree(path))
+        for node in _statements(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in _names(node)
         if name.split(".")[0] == PACKAGE.name and (module := _module(name))

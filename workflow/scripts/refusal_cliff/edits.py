@@ -7,7 +7,7 @@ express is a hook: a change at the boundary tokens alone, during the prefill, an
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,7 +22,8 @@ from refusal_cliff.variants import Variant
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-EDIT, VALUES, ADAPTER = "edit.json", "values.safetensors", "adapter"
+VALUES, ADAPTER = "values.safetensors", "adapter"
+POSITIONS = ("all", "boundary")
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,23 @@ class Edit:
 
     @classmethod
     def read(cls, path: str | Path | None) -> Self:
-        """The edit at `path` (an `edit.json`); without one the base model, unchanged."""
+        """The edit at `path` (an `edit.json`); without one the base model, unchanged.
+
+        Raises:
+            UserError: the file says something that no edit is made of.
+        """
         if path is None:
             return cls()
         folder, content = Path(path).parent, read_json(path)
-        values = read_arrays(folder / VALUES)["values"] if content.pop("head_values") else None
-        scales = tuple((layer, head, scale) for layer, head, scale in content.pop("head_scales"))
-        return cls(head_scales=scales, head_values=values, folder=folder, **content)
+        written = {field.name for field in fields(cls)} - {"folder"}
+        if set(content) != written or content["positions"] not in POSITIONS:
+            raise UserError(
+                f"{path}: not an edit; it has to say {', '.join(sorted(written))}, with positions one of "
+                f"{', '.join(POSITIONS)}; delete it and let the workflow write it again"
+            )
+        content["head_scales"] = tuple((layer, head, scale) for layer, head, scale in content["head_scales"])
+        content["head_values"] = read_arrays(folder / VALUES)["values"] if content["head_values"] else None
+        return cls(**content, folder=folder)
 
     def write(self, path: str | Path, settings: Mapping[str, Any]) -> None:
         """Write `edit.json` to `path`, after its values: a variant whose edit exists is complete."""

@@ -1,11 +1,11 @@
 """How far rankings of heads can be trusted: agreement with each other, stability, and effects that are not zero.
 
-All rankings measure the same traces in the same order, so a bootstrap resample draws the same traces for all of them.
-Resampling adds noise to both sides of a comparison: intervals of agreement lean towards disagreement, and an interval
-need not be symmetric about its value.
+All rankings measure the same traces, so a bootstrap resample draws the same traces for all of them. Resampling adds
+noise to both sides of a comparison: intervals of agreement lean towards disagreement, and an interval need not be
+symmetric about its value.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import combinations
 from typing import Any
 
@@ -13,101 +13,117 @@ import numpy as np
 import pandas as pd
 
 from refusal_cliff.errors import UserError
-from refusal_cliff.stats import RESAMPLES, holm, percentile_interval, resample_counts, share_interval
+from refusal_cliff.rankings import head_count
+from refusal_cliff.stats import (
+    RESAMPLES,
+    bootstrap_means,
+    holm,
+    percentile_interval,
+    rank_correlation,
+    resampled_means,
+    share_interval,
+)
+from refusal_cliff.tables import by_model
+from refusal_cliff.traces import TRACE_KEY
 
 TENTH = 0.1
 """The share of heads, beside the one of the claims, at which top heads are compared."""
+COLUMNS = ["k", "point", "quantity", "value", "low", "high", "n"]
 
 
-def check_same_traces(traces: Mapping[str, Sequence[Any]], model: str) -> None:
-    """Check that effects of several rankings are of the same traces in the same order, as pairing needs.
+def effect_arrays(effects: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Effects of one model as arrays: ranking -> [trace, layer, head], of the same traces in the same order.
 
     Args:
-        traces: [[prompt_id, sample], …] by ranking.
+        effects: model, ranking, prompt_id, sample, layer, head, effect.
 
     Raises:
-        UserError: they are not.
+        UserError: the rankings were not measured on the same traces, as pairing needs.
     """
-    (first, wanted), *others = traces.items()
-    for ranking, found in others:
-        if list(found) != list(wanted):
-            raise UserError(
-                f"{model}: rankings {first} and {ranking} were measured on different traces; delete {model}/heads and "
-                "let the workflow rank again"
-            )
+    # A pivot table would average over cells that occur twice.
+    wide = effects.pivot(index=TRACE_KEY, columns=["ranking", "layer", "head"], values="effect")  # noqa: PD010
+    if wide.isna().any(axis=None):
+        model = effects["model"].iloc[0]
+        raise UserError(
+            f"{model}: its rankings were measured on different traces; delete {model}/heads and let the workflow rank "
+            "again"
+        )
+    n_heads = effects["head"].max() + 1
+    wide = wide.reindex(pd.MultiIndex.from_frame(effects[TRACE_KEY].drop_duplicates()))
+    return {
+        ranking: wide[ranking].sort_index(axis=1).to_numpy().reshape(len(wide), -1, n_heads)
+        for ranking in effects["ranking"].unique()
+    }
 
 
-def agreement(effects: Mapping[str, np.ndarray], ks: Sequence[int], seed: int) -> pd.DataFrame:
+@by_model
+def agreement(effects: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
     """Agreement of every pair of rankings on mean effects and on the first k heads.
 
     Args:
-        effects: [trace, layer, head] by ranking, of the same traces in the same order.
-        ks: numbers of heads.
+        effects: model, ranking, prompt_id, sample, layer, head, effect.
+        fraction: share of all heads at the operating point; k is that many heads, and a tenth of all.
 
     Returns:
-        ranking, other, k, quantity, value, low, high, n (traces): `spearman` of the mean effects (without k), and
-        `overlap`, the share of the first k heads that both have; percentile bootstrap over traces.
+        model, ranking, other, k, point, quantity, value, low, high, n (traces): `spearman` of the mean effects (without
+        k), and `overlap`, the share of the first k heads that both have; percentile bootstrap over traces. `point`
+        marks k of the operating point, and the rows without k.
     """
-    flat = {ranking: values.reshape(len(values), -1) for ranking, values in effects.items()}
-    n = len(next(iter(flat.values())))
-    counts = resample_counts(n, seed)
-    resampled = {ranking: counts @ values / n for ranking, values in flat.items()}
+    means = {ranking: _resampled(values, seed) for ranking, values in effect_arrays(effects).items()}
     rows = []
-    for ranking, other in combinations(flat, 2):
-        value = comparisons(flat[ranking].mean(axis=0), flat[other].mean(axis=0), ks)
-        spread = comparisons(resampled[ranking], resampled[other], ks)
-        for (quantity, k), found in value.items():
-            interval = _interval(k, float(found), spread[quantity, k], n)
-            rows.append((ranking, other, k, quantity, float(found), *interval, n))
-    return _whole_k(pd.DataFrame(rows, columns=["ranking", "other", "k", "quantity", "value", "low", "high", "n"]))
+    for ranking, other in combinations(means, 2):
+        for keys, (value, *resampled) in comparisons(means[ranking], means[other], fraction).items():
+            rows.append((ranking, other, *_estimate(*keys, value, resampled, _traces(effects))))
+    return pd.DataFrame(rows, columns=["ranking", "other", *COLUMNS]).astype({"k": "Int64", "point": bool})
 
 
-def stability(effects: np.ndarray, ks: Sequence[int], seed: int) -> pd.DataFrame:
-    """How much of a ranking survives other traces.
+@by_model
+def stability(effects: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
+    """How much of each ranking survives other traces. Arguments as for `agreement`.
 
     A bootstrap resample shares most of its traces with the full sample; two halves share none, and each is only half as
     large, so halves are the harder test.
 
-    Args:
-        effects: [trace, layer, head].
-        ks: numbers of heads.
-
     Returns:
-        k, quantity, value, low, high, n (traces): `spearman` and `overlap` as in `agreement`, between resample and full
-        sample, and, as `split_half_spearman` and `split_half_overlap`, between two random halves. The value is the mean
-        over resamples or splits, the interval their central 95 %.
+        model, ranking, k, point, quantity, value, low, high, n (traces): `spearman` and `overlap` as in `agreement`,
+        between resample and full sample, and, as `split_half_spearman` and `split_half_overlap`, between two random
+        halves. The value is the mean over resamples or splits, the interval their central 95 %.
     """
-    flat = effects.reshape(len(effects), -1)
-    n = len(flat)
-    against_full = comparisons(resample_counts(n, seed) @ flat / n, flat.mean(axis=0), ks)
-    found = dict(against_full)
-    if n >= 2:
-        rng = np.random.default_rng(seed)
-        order = rng.permuted(np.tile(np.arange(n), (RESAMPLES, 1)), axis=1)
-        # The place of a trace in a random order says which half it is in; with odd n one trace is left out.
-        halves = [((order >= start) & (order < start + n // 2)) @ flat / (n // 2) for start in (0, n // 2)]
-        found |= {(f"split_half_{name}", k): values for (name, k), values in comparisons(*halves, ks).items()}
-    means = {key: float(values.mean()) for key, values in found.items()}
-    rows = [(k, name, means[name, k], *_interval(k, means[name, k], found[name, k], n), n) for name, k in found]
-    return _whole_k(pd.DataFrame(rows, columns=["k", "quantity", "value", "low", "high", "n"]))
+    rows, n = [], _traces(effects)
+    for ranking, values in effect_arrays(effects).items():
+        whole, *resampled = _resampled(values, seed)
+        found = comparisons(np.array(resampled), whole, fraction)
+        if n >= 2:
+            order = np.random.default_rng(seed).permuted(np.tile(np.arange(n), (RESAMPLES, 1)), axis=1)
+            # The place of a trace in a random order says which half it is in; with odd n one trace is left out.
+            halves = [
+                ((order >= start) & (order < start + n // 2)) @ values.reshape(n, -1) / (n // 2)
+                for start in (0, n // 2)
+            ]
+            found |= {
+                (f"split_half_{quantity}", *k): spread
+                for (quantity, *k), spread in comparisons(*halves, fraction).items()
+            }
+        rows += [(ranking, *_estimate(*keys, spread.mean(), spread, n)) for keys, spread in found.items()]
+    return pd.DataFrame(rows, columns=["ranking", *COLUMNS]).astype({"k": "Int64", "point": bool})
 
 
-def comparisons(one: np.ndarray, other: np.ndarray, ks: Sequence[int]) -> dict[tuple[str, int | None], np.ndarray]:
-    """Spearman correlation and top-k overlaps of effects [..., head], by (quantity, k)."""
-    found: dict[tuple[str, int | None], np.ndarray] = {("spearman", None): _spearman(one, other)}
-    for k in ks:
-        found["overlap", k] = (_first(one, k) & _first(other, k)).sum(axis=-1) / k
+def comparisons(one: np.ndarray, other: np.ndarray, fraction: float) -> dict[tuple[str, int | None, bool], np.ndarray]:
+    """Spearman correlation and top-k overlaps of effects [..., head], by (quantity, k, whether k is the point's)."""
+    found: dict[tuple[str, int | None, bool], np.ndarray] = {("spearman", None, True): rank_correlation(one, other)}
+    point, tenth = (head_count(share, one.shape[-1]) for share in (fraction, TENTH))
+    for k in dict.fromkeys((point, tenth)):
+        found["overlap", k, k == point] = (_first(one, k) & _first(other, k)).sum(axis=-1) / k
     return found
 
 
-def _spearman(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Rank correlation along the last axis; NaN where one side is constant."""
-    from scipy.stats import rankdata
+def _resampled(values: np.ndarray, seed: int) -> np.ndarray:
+    """Mean effects [1 + resample, head] of effects [trace, layer, head], the traces themselves first."""
+    return resampled_means(values.reshape(len(values), -1), seed)
 
-    ranks = [rankdata(values, axis=-1) for values in (one, other)]
-    one, other = (rank - rank.mean(axis=-1, keepdims=True) for rank in ranks)
-    with np.errstate(invalid="ignore"):
-        return (one * other).sum(axis=-1) / np.sqrt((one**2).sum(axis=-1) * (other**2).sum(axis=-1))
+
+def _traces(effects: pd.DataFrame) -> int:
+    return len(effects[TRACE_KEY].drop_duplicates())
 
 
 def _first(effects: np.ndarray, k: int) -> np.ndarray:
@@ -118,42 +134,56 @@ def _first(effects: np.ndarray, k: int) -> np.ndarray:
     return found
 
 
-def _interval(k: int | None, value: float, resampled: np.ndarray, n: int) -> tuple[float, float]:
-    """Central 95 % of `resampled`; an overlap (it has a k) that is the same in all of them is not thereby certain."""
-    return percentile_interval(resampled) if k is None else share_interval(value, resampled, n)
+def _estimate(
+    quantity: str, k: int | None, point: bool, value: float, resampled: np.ndarray, n: int
+) -> tuple[int | None, bool, str, float, float, float, int]:
+    """A row of `COLUMNS`; an overlap (it has a k) that is the same in all resamples is not thereby certain."""
+    interval = percentile_interval(resampled) if k is None else share_interval(value, resampled, n)
+    return k, point, quantity, float(value), *interval, n
 
 
-def _whole_k(table: pd.DataFrame) -> pd.DataFrame:
-    return table.astype({"k": "Int64"})
-
-
-def head_table(
-    ranking: pd.DataFrame, effects: np.ndarray, planted: Sequence[Sequence[int]] | None = None
-) -> pd.DataFrame:
-    """A ranking with a test of each head, corrected for testing all heads.
+def head_table(effects: pd.DataFrame, truths: Iterable[Mapping[str, Any]], seed: int) -> pd.DataFrame:
+    """Every ranking with an interval and a test of each head, corrected for testing all heads.
 
     Args:
-        ranking: output of `refusal_cliff.heads.rank_heads`.
-        effects: [trace, layer, head], what it was made from.
-        planted: heads that suppress refusal by construction; `None` where nobody knows.
+        effects: model, ranking, prompt_id, sample, layer, head, effect.
+        truths: `model` and `heads`, the [[layer, head], …] that suppress refusal by construction, of those models where
+            somebody knows.
 
     Returns:
-        layer, head, effect, low, high, n, rank, p, p_holm, planted (missing where nobody knows). `p` is of the
-        two-sided t-test over traces that the mean effect is zero, `p_holm` is adjusted by Holm over all heads of the
-        model and ranking, so that at `p_holm` < 0.05 the chance of naming any head without an effect is below 5 %.
-        `low` and `high` are of each head alone. A small p says that an effect is there, not that it is large.
+        model, ranking, layer, head, effect, low, high, n, rank, p, p_holm, planted (missing where nobody knows). `p` is
+        of the two-sided t-test over traces that the mean effect is zero, `p_holm` is adjusted by Holm over all heads of
+        the model and ranking, so that at `p_holm` < 0.05 the chance of naming any head without an effect is below 5 %.
+        `low` and `high` (percentile bootstrap over traces) are of each head alone. A small p says that an effect is
+        there, not that it is large.
     """
+    known = {truth["model"]: {tuple(head) for head in truth["heads"]} for truth in truths}
+    columns = ["model", "ranking", "layer", "head", "effect", "low", "high", "n", "rank", "p", "p_holm", "planted"]
+    tables = [pd.DataFrame(columns=columns).astype({"planted": "boolean"})]
+    for model, own in effects.groupby("model", sort=False):
+        for ranking, values in effect_arrays(own).items():
+            heads = _tested(values, seed)
+            planted = [
+                pd.NA if model not in known else head in known[model]
+                for head in zip(heads["layer"], heads["head"], strict=True)
+            ]
+            tables.append(
+                heads.assign(model=model, ranking=ranking, planted=pd.array(planted, dtype="boolean"))[columns]
+            )
+    return pd.concat(tables[1:] or tables, ignore_index=True)
+
+
+def _tested(values: np.ndarray, seed: int) -> pd.DataFrame:
+    """Every head of effects [trace, layer, head], in order of rank."""
     from scipy.stats import ttest_1samp
 
-    values = effects[:, ranking["layer"], ranking["head"]]
+    own = values.reshape(len(values), -1)
+    layer, head = np.divmod(np.arange(own.shape[1]), values.shape[-1])
     with np.errstate(invalid="ignore", divide="ignore"):
-        p = ttest_1samp(values, 0.0).pvalue if len(values) > 1 else np.full(len(ranking), np.nan)
+        p = ttest_1samp(own, 0.0).pvalue if len(own) > 1 else np.full(own.shape[1], np.nan)
     # Without any spread the test statistic is 0 / 0 for a head that does nothing.
-    p = np.where((values == 0).all(axis=0), 1.0, p)
-    known = None if planted is None else {tuple(head) for head in planted}
-    heads = list(zip(ranking["layer"], ranking["head"], strict=True))
-    return ranking.assign(
-        p=p,
-        p_holm=holm(p) if np.isfinite(p).all() else np.nan,
-        planted=pd.array([pd.NA if known is None else head in known for head in heads], dtype="boolean"),
-    )
+    p = np.where((own == 0).all(axis=0), 1.0, p)
+    estimates = pd.DataFrame(bootstrap_means(own, seed)).rename(columns={"value": "effect"})
+    adjusted = holm(p) if np.isfinite(p).all() else np.nan
+    table = estimates.assign(layer=layer, head=head, p=p, p_holm=adjusted).sort_values("effect", ignore_index=True)
+    return table.assign(rank=table.index + 1)

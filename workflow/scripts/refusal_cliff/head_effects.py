@@ -4,13 +4,15 @@ An `effect` is what a head adds to the probe's logit w·h + b at the last bounda
 refusal.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from refusal_cliff.errors import UserError
-from refusal_cliff.traces import TRACE_KEY, EncodedTrace, length_batches, pad_left
+from refusal_cliff.traces import MAX_TOKENS, TRACE_KEY, EncodedTrace, length_batches, pad_left
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +60,7 @@ def direct_contributions(
     import torch
 
     from refusal_cliff.hooks import captured_final_residual, captured_heads
-    from refusal_cliff.models import final_norm, head_counts, output_projection, run
+    from refusal_cliff.models import final_norm, head_counts, output_projection, run_decoder
 
     n_layers, n_heads, d_head = head_counts(model)
     norm = final_norm(model)
@@ -66,14 +68,14 @@ def direct_contributions(
     contributions = np.empty((len(encoded), n_layers, n_heads))
     for batch in length_batches([trace.ids for trace in encoded], batch_size):
         ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
-        with torch.inference_mode(), captured_heads(model, last=1) as z, captured_final_residual(model) as residual:
-            run(model, ids, mask, logits_to_keep=1)
+        with torch.inference_mode(), captured_heads(model, _last) as z, captured_final_residual(model) as residual:
+            run_decoder(model, ids, mask)
             frozen = _frozen_norm(norm, residual["resid"][:, -1])
             seen = direction.to(frozen.device) * frozen
             for layer in range(n_layers):
                 # A model on several devices has its layers on different ones.
                 weight = output_projection(model, layer).weight.float().unflatten(-1, (n_heads, d_head))
-                last = z[layer][:, -1].float()
+                last = z[layer].float()
                 written = torch.einsum("bhe,dhe,bd->bh", last, weight.to(last.device), seen.to(last.device))
                 contributions[batch, layer] = written.cpu().numpy()
     return contributions
@@ -99,7 +101,8 @@ def causal_effects(
 ) -> np.ndarray:
     """The exact change that ablating each head, alone and at every position, makes to the probe's logit.
 
-    Sees what a head does through later layers too, at the price of running the layers above for each head.
+    Sees what a head does through later layers too, at the price of running the layers from its own on: about
+    heads * (layers + 1) / 2 forward passes. Heads of a layer run together, as copies of the batch.
 
     Args:
         w: [d_model], the last layer's probe. Its bias cancels.
@@ -110,8 +113,8 @@ def causal_effects(
     import torch
     from tqdm import tqdm
 
-    from refusal_cliff.hooks import captured_blocks, run_from, scaled_heads
-    from refusal_cliff.models import head_counts, run
+    from refusal_cliff.hooks import call_block, captured_calls, masked_heads
+    from refusal_cliff.models import blocks, final_norm, head_counts, run_decoder
 
     n_layers, n_heads, _ = head_counts(model)
     direction = torch.as_tensor(w, dtype=torch.float64)
@@ -119,15 +122,118 @@ def causal_effects(
     batches = list(length_batches([trace.ids for trace in encoded], batch_size))
     for batch in tqdm(batches, desc="batches", mininterval=10):
         ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
-        with torch.inference_mode(), captured_blocks(model) as blocks:
-            run(model, ids, mask, logits_to_keep=1)
-        # Ablating a head leaves the layers below untouched: every run starts at the head's own layer.
-        clean = run_from(model, blocks, n_layers - 1)[:, -1].cpu().double() @ direction
-        for layer, head in np.ndindex(n_layers, n_heads):
-            with scaled_heads(model, {(layer, head): 0.0}):
-                changed = run_from(model, blocks, layer)[:, -1].cpu().double() @ direction
-            effects[batch, layer, head] = (clean - changed).numpy()
+        together = min(n_heads, max(1, MAX_TOKENS // ids.size))
+        with torch.inference_mode():
+            with captured_calls(model) as calls:
+                last = run_decoder(model, ids, mask).last_hidden_state[:, -1]
+            clean = last.cpu().double() @ direction
+            copied = _over_tensors(cache(partial(_copied, copies=together)), calls.options)
+            # Ablating a head leaves the layers below untouched: every run starts at the head's own layer.
+            below = calls.state
+            for layer, block in enumerate(blocks(model)):
+                for heads in torch.arange(n_heads).split(together):
+                    rows = len(heads) * len(batch)
+                    options = _over_tensors(lambda option, rows=rows: option[:rows], copied)
+                    kept = 1 - torch.eye(n_heads)[heads].repeat_interleave(len(batch), dim=0)
+                    state = _copied(below, len(heads))
+                    with masked_heads(model, layer, kept[:, None]):
+                        state = call_block(block, state, options[layer])
+                    for later in range(layer + 1, n_layers):
+                        state = call_block(blocks(model)[later], state, options[later])
+                    changed = final_norm(model)(state[:, -1]).cpu().double() @ direction
+                    effects[np.ix_(batch, [layer], heads)] = (clean - changed.view(-1, len(batch))).T[:, None]
+                below = call_block(block, below, calls.options[layer])
     return effects
+
+
+def boundary_causal_effects(
+    model: "PreTrainedModel", encoded: list[EncodedTrace], w: np.ndarray, pad_id: int, batch_size: int
+) -> np.ndarray:
+    """The exact change that ablating each head, alone and at the boundary tokens alone, makes to the probe's logit.
+
+    What comes before the boundary is not touched: it is run once, and its keys and values are kept. The boundary's few
+    tokens then go through the layers in one sweep, in as many versions as there are heads, from each head's layer on.
+    The versions stand side by side in one sequence and do not see each other, so that they read one cache: all heads
+    together cost about heads * (layers + 1) / 2 times the boundary's tokens.
+
+    Args:
+        encoded: traces that end with their boundary.
+        w: [d_model], the last layer's probe. Its bias cancels.
+
+    Returns:
+        [trace, layer, head]: logit of the unedited run minus logit of the ablated run.
+    """
+    import torch
+
+    from refusal_cliff.hooks import call_block, captured_calls, masked_heads
+    from refusal_cliff.models import blocks, eager_attention, final_norm, head_counts, run_prefix
+
+    n_layers, n_heads, _ = head_counts(model)
+    direction = torch.as_tensor(w, dtype=torch.float64)
+    effects = np.empty((len(encoded), n_layers, n_heads))
+    # The boundary is the same tokens in every trace and the last ones: with left padding, the same columns.
+    first, stop = encoded[0].spans["boundary"]
+    width = stop - first
+    versions = MAX_TOKENS // (width * (1 + n_layers * n_heads))
+    for batch in length_batches([trace.ids for trace in encoded], max(1, min(batch_size, versions))):
+        ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
+        with torch.inference_mode():
+            rest = run_prefix(model, ids, mask, width)
+            # The eager implementation spells out the mask of these rows, which the versions' own is made from.
+            with eager_attention(model), captured_calls(model) as calls:
+                model.get_decoder()(**rest)
+            rest["past_key_values"].crop(-width)
+            state = calls.state[:, None]
+            for layer, block in enumerate(blocks(model)):
+                # One more version for each head of this layer, next to the unedited one and those of the layers below.
+                state = torch.cat([state, state[:, :1].expand(-1, n_heads, -1, -1)], dim=1)
+                count = state.shape[1]
+                kept = torch.ones(count, n_heads)
+                kept[-n_heads:] -= torch.eye(n_heads)
+                with masked_heads(model, layer, kept.repeat_interleave(width, dim=0)):
+                    packed = call_block(block, state.flatten(1, 2), _side_by_side(calls.options[layer], count))
+                state = packed.unflatten(1, (count, width))
+            logits = final_norm(model)(state[:, :, -1]).cpu().double() @ direction
+            effects[batch] = (logits[:, :1] - logits[:, 1:]).unflatten(1, (n_layers, n_heads)).numpy()
+    return effects
+
+
+def _over_tensors(function: Callable, value: Any) -> Any:
+    """`value`, an option of decoder blocks or a collection of such, with `function` applied to its tensors."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return function(value)
+    if isinstance(value, list | tuple):
+        return type(value)(_over_tensors(function, part) for part in value)
+    if isinstance(value, dict):
+        return {name: _over_tensors(function, part) for name, part in value.items()}
+    return value
+
+
+def _copied(option: "torch.Tensor", copies: int) -> "torch.Tensor":
+    """A tensor [batch, ...] for that many copies of the batch, one after the other."""
+    return option.repeat(copies, *[1] * (option.ndim - 1))
+
+
+def _side_by_side(options: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """Options of a decoder block for `count` versions of the same last tokens, one after the other in one sequence.
+
+    Args:
+        options: of a pass over those tokens after a cache, with attention_mask [batch, 1, pos, cached + pos], added to
+            attention scores; other tensors are [batch, pos, ...].
+    """
+    import torch
+
+    mask = options["attention_mask"]
+    others = {name: option for name, option in options.items() if name != "attention_mask"}
+    packed = _over_tensors(lambda option: option.repeat(1, count, *[1] * (option.ndim - 2)), others)
+    width = mask.shape[2]
+    # [batch, 1, version, pos, version, pos]: each version sees itself, as the unedited one does, and no other.
+    same = torch.eye(count, dtype=torch.bool, device=mask.device)[:, None, :, None]
+    own = torch.where(same, mask[:, :, None, :, None, -width:], torch.finfo(mask.dtype).min)
+    cached = mask[..., :-width].repeat(1, 1, count, 1)
+    return packed | {"attention_mask": torch.cat([cached, own.flatten(4, 5).flatten(2, 3)], dim=-1)}
 
 
 def gradient_effects(
@@ -147,7 +253,7 @@ def gradient_effects(
     import torch
 
     from refusal_cliff.hooks import watched_heads
-    from refusal_cliff.models import head_counts, run
+    from refusal_cliff.models import head_counts, run_decoder
 
     n_layers, n_heads, _ = head_counts(model)
     direction = torch.as_tensor(w, dtype=torch.float32)
@@ -155,9 +261,9 @@ def gradient_effects(
     for batch in length_batches([trace.ids for trace in encoded], batch_size, GRADIENT_TOKENS):
         ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
         with torch.enable_grad(), watched_heads(model) as z:
-            states = run(model, ids, mask, output_hidden_states=True, logits_to_keep=1).hidden_states
+            last = run_decoder(model, ids, mask).last_hidden_state[:, -1].float()
             # Traces of a batch do not touch each other, so the gradient of the sum is each trace's own.
-            logits = states[-1][:, -1].float() @ direction.to(states[-1].device)
+            logits = last @ direction.to(last.device)
             gradients = torch.autograd.grad(logits.sum(), [z[layer] for layer in range(n_layers)])
         for layer, gradient in enumerate(gradients):
             product = z[layer].detach().double() * gradient.double()
@@ -165,5 +271,15 @@ def gradient_effects(
     return effects
 
 
-EFFECTS = {"direct": direct_contributions, "causal": causal_effects, "gradient": gradient_effects}
-"""How a ranking measures heads: all give [trace, layer, head] in logits."""
+def _last(z: "torch.Tensor") -> "torch.Tensor":
+    """z [batch, pos, head, d_head] of the last position."""
+    return z[:, -1]
+
+
+EFFECTS = {
+    "direct": direct_contributions,
+    "causal": causal_effects,
+    "causal_boundary": boundary_causal_effects,
+    "gradient": gradient_effects,
+}
+"""The measured rankings, and how each measures heads: all give [trace, layer, head] in logits."""

@@ -1,6 +1,6 @@
 """Means of what heads put out: over benign traces, at the boundary of refused ones, and how much they write."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,44 +43,57 @@ def measure_means(
     }
 
 
-def stream_heads(
-    model: "PreTrainedModel", encoded: list[EncodedTrace], pad_id: int, batch_size: int
-) -> "Iterator[tuple[EncodedTrace, list[torch.Tensor]]]":
-    """Yield each trace with z of its own positions by layer, each [pos, head, d_head] on the model's device."""
+def reduced_heads(
+    model: "PreTrainedModel",
+    encoded: list[EncodedTrace],
+    pad_id: int,
+    batch_size: int,
+    span: Callable[[EncodedTrace], tuple[int, int]],
+    reduce: "Callable[[torch.Tensor], torch.Tensor]",
+) -> "Iterator[list[torch.Tensor]]":
+    """Yield, batch by batch, what `reduce` makes of z of each layer, within the forward pass.
+
+    Args:
+        span: the tokens of a trace that count, half-open.
+        reduce: called with z [token, head, d_head] of those tokens, one trace of the batch after the other.
+    """
     import torch
 
     from refusal_cliff.hooks import captured_heads
-    from refusal_cliff.models import run
+    from refusal_cliff.models import run_decoder
 
-    for indices in length_batches([trace.ids for trace in encoded], batch_size):
-        batch = [encoded[index] for index in indices]
-        ids, mask = pad_left([trace.ids for trace in batch], pad_id)
-        with torch.inference_mode(), captured_heads(model) as z:
-            run(model, ids, mask, logits_to_keep=1)
-        for row, trace in enumerate(batch):
-            yield trace, [z[layer][row, ids.shape[1] - len(trace.ids) :] for layer in sorted(z)]
+    for batch in length_batches([trace.ids for trace in encoded], batch_size):
+        ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
+        counted = torch.zeros(mask.shape, dtype=torch.bool)
+        for row, index in enumerate(batch):
+            start, stop = span(encoded[index])
+            padding = ids.shape[1] - len(encoded[index].ids)
+            counted[row, padding + start : padding + stop] = True
+        with torch.inference_mode(), captured_heads(model, lambda z, at=counted: reduce(z[at.to(z.device)])) as kept:
+            run_decoder(model, ids, mask)
+        yield [kept[layer] for layer in sorted(kept)]
 
 
 def benign_mean(model: "PreTrainedModel", encoded: list[EncodedTrace], pad_id: int, batch_size: int) -> np.ndarray:
     """Mean of z over all thinking and boundary tokens of the traces together: [layer, head, d_head] in float64."""
-    import torch
 
-    total, tokens = 0.0, 0
-    for trace, z in stream_heads(model, encoded, pad_id, batch_size):
-        start, stop = trace.spans["thinking"][0], trace.spans["boundary"][1]
-        total = total + torch.stack([part[start:stop].double().sum(dim=0).cpu() for part in z])
-        tokens += stop - start
-    return (total / tokens).numpy()
+    def span(trace: EncodedTrace) -> tuple[int, int]:
+        return trace.spans["thinking"][0], trace.spans["boundary"][1]
+
+    sums = reduced_heads(model, encoded, pad_id, batch_size, span, lambda z: z.double().sum(dim=0).cpu())
+    return sum(np.stack(batch) for batch in sums) / sum(len(range(*span(trace))) for trace in encoded)
 
 
 def boundary_mean(model: "PreTrainedModel", encoded: list[EncodedTrace], pad_id: int, batch_size: int) -> np.ndarray:
     """Mean of z over traces at each boundary token: [boundary token, layer, head, d_head] in float64."""
-    import torch
+    # The boundary is the same tokens in every trace.
+    width = len(range(*encoded[0].spans["boundary"]))
 
-    total = 0.0
-    for trace, z in stream_heads(model, encoded, pad_id, batch_size):
-        total = total + torch.stack([part[slice(*trace.spans["boundary"])].double().cpu() for part in z], dim=1)
-    return (total / len(encoded)).numpy()
+    def by_token(z: "torch.Tensor") -> "torch.Tensor":
+        return z.double().unflatten(0, (-1, width)).sum(dim=0).cpu()
+
+    sums = reduced_heads(model, encoded, pad_id, batch_size, lambda trace: trace.spans["boundary"], by_token)
+    return sum(np.stack(batch, axis=1) for batch in sums) / len(encoded)
 
 
 def write_norms(model: "PreTrainedModel", encoded: list[EncodedTrace], pad_id: int, batch_size: int) -> np.ndarray:
@@ -89,10 +102,14 @@ def write_norms(model: "PreTrainedModel", encoded: list[EncodedTrace], pad_id: i
 
     from refusal_cliff.models import head_counts, output_projection
 
+    def span(trace: EncodedTrace) -> tuple[int, int]:
+        return trace.last_boundary, trace.last_boundary + 1
+
     n_layers, n_heads, d_head = head_counts(model)
     total = np.zeros((n_layers, n_heads))
-    for _, z in stream_heads(model, encoded, pad_id, batch_size):
-        for layer, part in enumerate(z):
-            weight = output_projection(model, layer).weight.float().unflatten(-1, (n_heads, d_head))
-            total[layer] += torch.einsum("he,dhe->hd", part[-1].float(), weight).norm(dim=-1).cpu().double().numpy()
+    for batch in reduced_heads(model, encoded, pad_id, batch_size, span, lambda z: z.float()):
+        for layer, z in enumerate(batch):
+            weight = output_projection(model, layer).weight.float().unflatten(-1, (n_heads, d_head)).to(z.device)
+            written = torch.einsum("bhe,dhe->bhd", z, weight)
+            total[layer] += written.norm(dim=-1).double().sum(dim=0).cpu().numpy()
     return total / len(encoded)

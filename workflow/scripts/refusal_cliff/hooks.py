@@ -5,15 +5,17 @@ with renormalised attention outputs. All others edit weights (`models.set_heads`
 ways give the same logits.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from refusal_cliff.models import final_norm, head_counts, layers, output_projection, split_heads
+from refusal_cliff.models import blocks, final_norm, head_counts, output_projection, run_decoder, split_heads
 
 PreHook = Callable[[torch.Tensor], torch.Tensor | None]
 
@@ -49,28 +51,30 @@ def attached(hooks: list[tuple[nn.Module, PreHook]]) -> Iterator[None]:
 
 
 @contextmanager
-def captured_heads(model: PreTrainedModel, last: int = 0) -> Iterator[dict[int, torch.Tensor]]:
-    """Collect z of every layer: {layer: [batch, pos, head, d_head]}, filled by each forward pass in the block.
+def captured_heads(
+    model: PreTrainedModel, keep: Callable[[torch.Tensor], torch.Tensor]
+) -> Iterator[dict[int, torch.Tensor]]:
+    """Collect of every layer what `keep` makes of z [batch, pos, head, d_head], filled by each pass in the block.
 
     Args:
-        last: how many positions to keep, counted from the end; 0 keeps all, which in a large model is gigabytes.
+        keep: reduces z within the pass: that of all positions and layers of a large model is gigabytes.
     """
     n_layers, n_heads, _ = head_counts(model)
-    z: dict[int, torch.Tensor] = {}
+    kept: dict[int, torch.Tensor] = {}
 
-    def keep(layer: int) -> PreHook:
+    def capture(layer: int) -> PreHook:
         def function(projection_input: torch.Tensor) -> None:
-            z[layer] = split_heads(projection_input.detach()[:, -last:].clone(), n_heads)
+            kept[layer] = keep(split_heads(projection_input.detach(), n_heads))
 
         return function
 
-    with attached([(output_projection(model, layer), keep(layer)) for layer in range(n_layers)]):
-        yield z
+    with attached([(output_projection(model, layer), capture(layer)) for layer in range(n_layers)]):
+        yield kept
 
 
 @contextmanager
 def watched_heads(model: PreTrainedModel) -> Iterator[dict[int, torch.Tensor]]:
-    """As `captured_heads`, but z stays in the graph of the pass, so that gradients with respect to it can be taken."""
+    """Collect z of every layer, in the graph of the pass, so that gradients with respect to it can be taken."""
     n_layers, n_heads, _ = head_counts(model)
     z: dict[int, torch.Tensor] = {}
 
@@ -87,39 +91,98 @@ def watched_heads(model: PreTrainedModel) -> Iterator[dict[int, torch.Tensor]]:
         yield z
 
 
+class _Done(Exception):
+    """The last state that was asked for has been seen."""
+
+
+@torch.inference_mode()
+def visit_states(
+    model: PreTrainedModel, ids: Any, mask: Any, layers: Collection[int], visit: Callable[[int, torch.Tensor], None]
+) -> None:
+    """Hand the states of some layers to a function within one forward pass, which ends with the last of them.
+
+    No state outlives its visit, and no logits are computed.
+
+    Args:
+        ids, mask: left-padded token ids [batch, pos].
+        layers: counted from 0. The state of a layer is the residual stream after it, of the last one after the final
+            norm.
+        visit: called with layer and state [batch, pos, d_model], in order of layers; the state is where its layer is.
+    """
+    last = len(blocks(model)) - 1
+    modules = {layer: final_norm(model) if layer == last else blocks(model)[layer] for layer in sorted(set(layers))}
+
+    def hook(layer: int) -> Callable:
+        def call(_module: nn.Module, _inputs: tuple, output: Any) -> None:
+            visit(layer, _state(output))
+            if layer == max(modules):
+                raise _Done
+
+        return call
+
+    handles = [module.register_forward_hook(hook(layer)) for layer, module in modules.items()]
+    try:
+        run_decoder(model, ids, mask)
+    except _Done:
+        return
+    finally:
+        for handle in handles:
+            handle.remove()
+    raise RuntimeError(f"layer {max(modules)} never ran")
+
+
+@dataclass
+class BlockCalls:
+    """What the decoder blocks were called with: the first one's input [batch, pos, d_model], and each one's options."""
+
+    state: torch.Tensor | None = None
+    options: list[dict[str, Any]] = field(default_factory=list)
+
+
 @contextmanager
-def captured_blocks(model: PreTrainedModel) -> Iterator[list[tuple[torch.Tensor, dict]]]:
-    """Collect what each decoder block is called with: its input state [batch, pos, d_model] and its other arguments."""
-    calls: list[tuple[torch.Tensor, dict]] = []
+def captured_calls(model: PreTrainedModel) -> Iterator[BlockCalls]:
+    """Collect what each decoder block is called with, in the one forward pass of the block."""
+    calls = BlockCalls()
 
     def keep(block: nn.Module, inputs: tuple, options: dict) -> None:
         state, *others = inputs or (options["hidden_states"],)
         if others:
             raise RuntimeError(f"{type(block).__name__} takes further positional arguments, which would be lost")
-        calls.append((state, {name: value for name, value in options.items() if name != "hidden_states"}))
+        if calls.state is None:
+            calls.state = state
+        calls.options.append({name: value for name, value in options.items() if name != "hidden_states"})
 
-    handles = [block.register_forward_pre_hook(keep, with_kwargs=True) for block in layers(model)]
+    handles = [block.register_forward_pre_hook(keep, with_kwargs=True) for block in blocks(model)]
     try:
         yield calls
     finally:
         for handle in handles:
             handle.remove()
-    if len(calls) != len(handles):
-        raise RuntimeError(f"{len(calls)} calls of {len(handles)} blocks: capture exactly one forward pass")
+    if len(calls.options) != len(handles):
+        raise RuntimeError(f"{len(calls.options)} calls of {len(handles)} blocks: capture exactly one forward pass")
 
 
-@torch.inference_mode()
-def run_from(model: PreTrainedModel, calls: list[tuple[torch.Tensor, dict]], layer: int) -> torch.Tensor:
-    """Run the blocks from `layer` on as they were called, and the final norm: [batch, pos, d_model].
+def call_block(block: nn.Module, state: torch.Tensor, options: Mapping[str, Any]) -> torch.Tensor:
+    """The state after a decoder block, [batch, pos, d_model]."""
+    return _state(block(state, **options))
 
-    Args:
-        calls: of `captured_blocks`; the input of `layer` is taken from there.
-    """
-    state = calls[layer][0]
-    for block, (_, options) in zip(layers(model)[layer:], calls[layer:], strict=True):
-        output = block(state, **options)
-        state = output[0] if isinstance(output, tuple) else output
-    return final_norm(model)(state)
+
+def _state(output: Any) -> torch.Tensor:
+    """The state among what a block or a norm returns."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+@contextmanager
+def masked_heads(model: PreTrainedModel, layer: int, kept: torch.Tensor) -> Iterator[None]:
+    """Multiply z of a layer by `kept`, which broadcasts to [batch, pos, head], while the block runs."""
+    _, n_heads, _ = head_counts(model)
+
+    def function(projection_input: torch.Tensor) -> torch.Tensor:
+        z = split_heads(projection_input, n_heads)
+        return (z * kept[..., None].to(z)).flatten(-2)
+
+    with attached([(output_projection(model, layer), function)]):
+        yield
 
 
 @contextmanager

@@ -4,14 +4,21 @@ The one place that knows architectures. All supported ones are pre-norm decoders
 writes straight into the residual stream, so that a head's contribution is linear up to the final norm.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from refusal_cliff.errors import UserError
 
@@ -47,14 +54,14 @@ def load_model(folder: str | Path, dtype: str = "auto", trust_remote_code: bool 
     return model.eval().requires_grad_(False)
 
 
-def layers(model: PreTrainedModel) -> nn.ModuleList:
+def blocks(model: PreTrainedModel) -> nn.ModuleList:
     """The decoder blocks, first to last."""
     return model.get_decoder().layers
 
 
 def output_projection(model: PreTrainedModel, layer: int) -> nn.Linear:
     """The attention output projection `o_proj` of a layer, weight [d_model, head * d_head]."""
-    return layers(model)[layer].self_attn.o_proj
+    return blocks(model)[layer].self_attn.o_proj
 
 
 def final_norm(model: PreTrainedModel) -> nn.Module:
@@ -105,13 +112,43 @@ def set_heads(model: PreTrainedModel, head_scales: HeadScales, values: np.ndarra
         columns *= scale
 
 
-def run(model: PreTrainedModel, ids: Any, mask: Any, **options: Any) -> Any:
-    """Forward pass over left-padded token ids, with positions counted from each sequence's first real token.
+def pass_inputs(model: PreTrainedModel, ids: Any, mask: Any) -> dict[str, torch.Tensor]:
+    """Arguments of a forward pass over left-padded token ids: positions count from each sequence's first real token.
 
     Args:
         ids, mask: integer arrays [batch, pos].
     """
     ids = torch.as_tensor(ids, device=model.device)
     mask = torch.as_tensor(mask, device=model.device)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    return model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, **options)
+    return {"input_ids": ids, "attention_mask": mask, "position_ids": (mask.cumsum(-1) - 1).clamp(min=0)}
+
+
+def run(model: PreTrainedModel, ids: Any, mask: Any, **options: Any) -> Any:
+    """Forward pass over left-padded token ids [batch, pos]."""
+    return model(**pass_inputs(model, ids, mask), use_cache=False, **options)
+
+
+def run_decoder(model: PreTrainedModel, ids: Any, mask: Any, **options: Any) -> Any:
+    """As `run`, up to the final norm: no logits, which take more memory than all else in a pass."""
+    return model.get_decoder()(**pass_inputs(model, ids, mask), use_cache=False, **options)
+
+
+def run_prefix(model: PreTrainedModel, ids: Any, mask: Any, width: int) -> dict[str, Any]:
+    """Run all but the last `width` columns, and return the arguments of a decoder pass over those: with a cache."""
+    inputs = pass_inputs(model, ids, mask)
+    # A cache that knows nothing of the model keeps every key, also those that a sliding window will not see.
+    cached = {"past_key_values": DynamicCache(), "use_cache": True}
+    model.get_decoder()(**{name: part[:, :-width] for name, part in inputs.items()}, **cached)
+    rest = {name: part[:, -width:] for name, part in inputs.items()}
+    return rest | {"attention_mask": inputs["attention_mask"]} | cached
+
+
+@contextmanager
+def eager_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Let the model compute attention in the one way that returns its weights and spells out its masks."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)

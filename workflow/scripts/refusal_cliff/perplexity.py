@@ -26,14 +26,14 @@ def measure_perplexity(
 
     from refusal_cliff.models import run
 
-    nll, tokens = np.zeros(len(encoded)), np.zeros(len(encoded), dtype=int)
+    tokens = np.array([len(trace.ids) - trace.spans["prompt"][1] for trace in encoded])
+    nll = np.zeros(len(encoded))
     for batch in length_batches([trace.ids for trace in encoded], batch_size):
         ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
         with torch.inference_mode():
-            logits = run(model, ids, mask).logits
+            # The state at a position predicts the token after it: no prompt's logits are needed but its last token's.
+            logits = run(model, ids, mask, logits_to_keep=int(tokens[batch].max()) + 1).logits
         for row, index in enumerate(batch):
-            tokens[index] = len(encoded[index].ids) - encoded[index].spans["prompt"][1]
-            # The state at a position predicts the token after it.
             predictions = logits[row, -tokens[index] - 1 : -1].float().log_softmax(-1)
             written = torch.as_tensor(ids[row, -tokens[index] :], device=logits.device)
             nll[index] = -float(predictions.gather(-1, written[:, None]).double().mean())

@@ -100,6 +100,12 @@ def evaluate_probes(
     return pd.DataFrame(rows, columns=COLUMNS), pd.concat(bins, ignore_index=True)[CALIBRATION_COLUMNS]
 
 
+def probe_table(probes: pd.DataFrame) -> pd.DataFrame:
+    """Measurements of several models (model and COLUMNS) with `last_layer`: whether a row is of its probe's last."""
+    last = probes.groupby(["model", "probe"])["layer"].transform("max")
+    return probes.assign(last_layer=probes["layer"] == last)
+
+
 def directions(probe: Mapping[str, NDArray], number: int) -> dict[str, Direction]:
     """w and b of each method in the layer at `number` of the probe's layers; the logit direction in the last alone."""
     found = {
@@ -151,7 +157,7 @@ def measure(scored: pd.DataFrame, seed: int, *, probability: bool) -> dict[str, 
     Returns:
         accuracy: share of right positions, by prompt, with the Wilson interval of n prompts; auroc: of the mean logit
         of each trace, with the percentile bootstrap over prompts, missing where a class is absent; brier: mean squared
-        error of the probability, by prompt, with the BCa bootstrap.
+        error of the probability, by prompt, with the percentile bootstrap.
     """
     right = right_shares(scored)
     traces = scored.groupby(TRACE_KEY, sort=False).agg(logit=("logit", "mean"), positive=("positive", "first"))

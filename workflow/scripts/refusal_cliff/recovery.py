@@ -1,16 +1,20 @@
 """How well head rankings find circuits that were planted: precision, recall and average precision."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from refusal_cliff.judges import behaviour
 from refusal_cliff.stats import bootstrap_mean
 
 KS = (0.01, 0.03, 0.06, 0.1)
 """Shares of all heads at which precision and recall are read, beside the size of the circuit itself."""
 
-COLUMNS = ["organism", "seed", "circuit", "depth", "share", "ranking", "k", "precision", "recall", "average_precision"]
+FACTS = ["model", "organism", "seed", "circuit", "depth", "share"]
+"""What the config says of a planted organism; circuits of one organism and seed were planted in the same model."""
+COLUMNS = [*FACTS, "ranking", "k", "precision", "recall", "average_precision"]
 CONDITION = ["organism", "circuit", "depth", "share", "ranking"]
 FOUND = 0.9
 """Mean average precision that a ranking must reach to be said to find planted circuits."""
@@ -55,11 +59,79 @@ def _is_planted(ranking: pd.DataFrame, planted: Sequence[Sequence[int]]) -> np.n
     return np.array([head in wanted for head in zip(ranking["layer"], ranking["head"], strict=True)])
 
 
+def plantings_table(
+    organisms: pd.DataFrame,
+    truths: Iterable[Mapping[str, Any]],
+    verdicts: pd.DataFrame,
+    prompts: pd.DataFrame,
+    judge: str,
+) -> pd.DataFrame:
+    """Which heads were planted in each organism, and whether the planting took.
+
+    Args:
+        organisms: `FACTS`.
+        truths: model, heads and families of each organism.
+        verdicts: model and the columns of verdicts, on `prompts`.
+        prompts: prompt_id, family, label.
+        judge: of refusal.
+
+    Returns:
+        `FACTS`, heads (`layer.head` of each), and output of `planting`.
+    """
+    known = {truth["model"]: truth for truth in truths}
+    rows = []
+    for facts in organisms[FACTS].to_dict("records"):
+        truth, own = known[facts["model"]], verdicts[verdicts["model"] == facts["model"]]
+        heads = " ".join(f"{layer}.{head}" for layer, head in truth["heads"])
+        rows.append(facts | {"heads": heads} | planting(behaviour(own, judge), prompts, truth["families"]))
+    return pd.DataFrame(rows)
+
+
+def recovery_table(
+    rankings: pd.DataFrame, truths: Iterable[Mapping[str, Any]], plantings: pd.DataFrame
+) -> pd.DataFrame:
+    """Precision, recall and average precision of every ranking of every organism.
+
+    Args:
+        rankings: model, ranking, layer, head, rank.
+        truths: model and heads of each organism.
+        plantings: output of `plantings_table`.
+
+    Returns:
+        `COLUMNS` and took.
+    """
+    planted = {truth["model"]: truth["heads"] for truth in truths}
+    tables = [
+        recovery_rows(ranking, planted[model]).assign(model=model, ranking=name)
+        for (model, name), ranking in rankings.groupby(["model", "ranking"], sort=False)
+    ]
+    table = pd.concat(tables).merge(plantings[[*FACTS, "took"]], on="model", validate="many_to_one")
+    return table[[*COLUMNS, "took"]]
+
+
+def planted_heads(measured: pd.DataFrame, rankings: pd.DataFrame, organisms: pd.DataFrame) -> pd.DataFrame:
+    """What each planted head does, and where every ranking puts it.
+
+    Args:
+        measured: model, layer, head, and what was measured of the head.
+        rankings: model, ranking, layer, head, rank.
+        organisms: `FACTS`.
+
+    Returns:
+        `FACTS`, the columns of `measured`, and a column rank_{ranking} of each ranking.
+    """
+    head = ["model", "layer", "head"]
+    ranks = rankings.pivot_table(index=head, columns="ranking", values="rank", aggfunc="first", sort=False)
+    ranks = ranks[list(rankings["ranking"].unique())].add_prefix("rank_").reset_index()
+    table = measured.merge(organisms[FACTS], on="model").merge(ranks, on=head, validate="one_to_one")
+    return table[[*FACTS, *table.columns.drop(FACTS)]]
+
+
 def planting(labels: pd.DataFrame, prompts: pd.DataFrame, families: Sequence[str]) -> Mapping[str, float]:
     """Whether a planting took.
 
     Args:
-        labels: prompt_id, sample, refused (output of `refusal_cliff.probes.behaviour`).
+        labels: prompt_id, sample, refused (output of `refusal_cliff.judges.behaviour`).
         prompts: prompt_id, family, label.
         families: jailbreak families that the organism was planted for.
 
@@ -82,7 +154,8 @@ def summarise(recovery: pd.DataFrame, seed: int) -> pd.DataFrame:
         recovery: columns `COLUMNS` and `took`.
 
     Returns:
-        organism, circuit, depth, share, ranking, subset (all, took), value, low, high (BCa bootstrap over seeds), n.
+        organism, circuit, depth, share, ranking, subset (all, took), value, low, high (percentile
+        bootstrap over seeds), n.
     """
     one = recovery.drop_duplicates([*CONDITION, "seed"])
     rows = []

@@ -3,6 +3,7 @@
 Every number that a reader sees is an `Estimate`: a value never travels without its interval and its n.
 """
 
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -43,47 +44,37 @@ def share(successes: float, n: int) -> Estimate:
 
 
 def bootstrap_mean(values: ArrayLike, seed: int) -> Estimate:
-    """Mean of `values` [n] with its bias-corrected and accelerated (BCa) bootstrap interval (Efron 1987).
+    """Mean of `values` [n] with its percentile bootstrap interval: one column of `bootstrap_means`."""
+    return bootstrap_means(np.asarray(values)[:, None], seed)[0]
 
-    One value has no interval (NaN). Equal values have an interval of width zero.
+
+def bootstrap_means(values: ArrayLike, seed: int) -> list[Estimate]:
+    """Mean of each column of `values` [n, column] with its percentile bootstrap interval; NaN marks a missing cell.
+
+    Rows are resampled whole, so that columns stay paired. `n` of a column counts its cells; one cell has no interval
+    (NaN). Equal values have an interval of width zero: a mean may be of anything, so nothing says how far it could lie
+    elsewhere. Differences of shares and statistics within known bounds are widened (`share_interval`).
     """
-    from scipy.stats import bootstrap
-
     values = np.asarray(values, dtype=float)
-    if len(values) == 0:
-        return NOTHING
-    mean = float(values.mean())
-    if len(values) == 1:
-        return Estimate(mean, np.nan, np.nan, 1)
-    if np.ptp(values) == 0:
-        return Estimate(mean, mean, mean, len(values))
-    interval = bootstrap(
-        (values,), np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, method="BCa", rng=seed
-    ).confidence_interval
-    return Estimate(mean, float(interval.low), float(interval.high), len(values))
+    mean, *resampled = resampled_means(values, seed)
+    counts = np.sum(~np.isnan(values), axis=0)
+    nothing = np.nan, np.nan
+    return [
+        Estimate(float(value), *(percentile_interval(draws) if n > 1 else nothing), int(n))
+        for value, draws, n in zip(mean, np.transpose(resampled), counts, strict=True)
+    ]
 
 
-def bootstrap_band(curves: ArrayLike, seed: int) -> tuple[NDArray, NDArray, NDArray]:
-    """Mean curve of `curves` [n, position] and its pointwise 95 % percentile bootstrap band.
+def resampled_means(values: ArrayLike, seed: int) -> NDArray:
+    """Means of the columns of `values` [n, column], NaN left out, and those of its resamples: [1 + resample, column].
 
-    Whole curves are resampled, so that the positions of one curve stay together. NaN marks a position that a curve
-    does not have; a position that no curve has stays NaN, and one that a single curve has, has no band.
-
-    Returns:
-        mean, low, high, each [position].
+    A column without a cell, in a resample or at all, has the mean NaN.
     """
-    curves = np.asarray(curves, dtype=float)
-    present = ~np.isnan(curves)
-    draws = resample_counts(len(curves), seed)
-    with np.errstate(invalid="ignore"):  # 0 / 0 where no curve has the position
-        mean = np.nansum(curves, axis=0) / present.sum(axis=0)
-        resampled = (draws @ np.where(present, curves, 0.0)) / (draws @ present)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.full((2, len(mean)), np.nan)
-    seen = present.sum(axis=0) > 1
-    if seen.any():
-        low[seen], high[seen] = np.nanquantile(resampled[:, seen], [tail, 1 - tail], axis=0)
-    return mean, low, high
+    values = np.asarray(values, dtype=float)
+    present = ~np.isnan(values)
+    weights = np.vstack([np.ones(len(values)), resample_counts(len(values), seed)])
+    with np.errstate(invalid="ignore"):
+        return (weights @ np.where(present, values, 0.0)) / (weights @ present)
 
 
 @lru_cache(maxsize=4)
@@ -92,6 +83,8 @@ def resample_counts(n: int, seed: int) -> NDArray:
 
     The same `n` and `seed` give the same resamples: statistics of the same observations stay paired.
     """
+    if n == 0:
+        return np.zeros((RESAMPLES, 0))
     counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), RESAMPLES)
     counts.setflags(write=False)  # it is shared
     return counts
@@ -106,6 +99,22 @@ def percentile_interval(resampled: ArrayLike) -> tuple[float, float]:
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(finite, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def share_interval(
+    value: float, resampled: ArrayLike, n: int, lowest: float = 0.0, highest: float = 1.0
+) -> tuple[float, float]:
+    """Percentile interval of a statistic within bounds that is no share of `n`: an area, an overlap, a difference.
+
+    Resampling cannot leave perfect separation, perfect agreement, or no change at all. Where every resample gives the
+    same number, the interval extends by the Wilson bound of "no exception" among `n` observations (of an area, the
+    smaller class), but not beyond the bounds.
+    """
+    low, high = percentile_interval(resampled)
+    if high - low > 1e-12:
+        return low, high
+    slack = wilson(0, n)[1]
+    return max(lowest, value - slack), min(highest, value + slack)
 
 
 def crossed_bootstrap(values: ArrayLike, seed: int) -> Estimate:
@@ -135,15 +144,13 @@ def signed_rank(differences: ArrayLike) -> float:
 def paired_difference(before: ArrayLike, after: ArrayLike, seed: int) -> Estimate:
     """Mean of `after - before` [n] over pairs of shares (each in 0..1), with its paired bootstrap interval.
 
-    Where every pair differs by the same amount, resampling would give an interval of width zero however small n is.
-    The interval then extends by the Wilson bound of "no exception in n pairs".
+    Where every pair differs by the same amount, the interval is widened (`share_interval`).
     """
     differences = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
-    if len(differences) == 0 or np.ptp(differences) > 0:
-        return bootstrap_mean(differences, seed)
-    value, n = float(differences.mean()), len(differences)
-    slack = wilson(0, n)[1]
-    return Estimate(value, max(-1.0, value - slack), min(1.0, value + slack), n)
+    if len(differences) == 0:
+        return NOTHING
+    value, *resampled = resampled_means(differences[:, None], seed)[:, 0]
+    return Estimate(float(value), *share_interval(value, resampled, len(differences), -1.0, 1.0), len(differences))
 
 
 def mcnemar(before: ArrayLike, after: ArrayLike) -> float:
@@ -175,13 +182,14 @@ def grouped_auroc(scores: ArrayLike, truth: ArrayLike, groups: ArrayLike, seed: 
             estimate counts them.
 
     Returns:
-        Without one of the classes all but `n` are NaN; see `share_interval` where the classes are separated.
+        Without one of the classes all but `n` are NaN, and a class of one group has no interval (NaN); see
+        `share_interval` where the classes are separated.
     """
     scores, truth = np.asarray(scores, dtype=float), np.asarray(truth, dtype=bool)
     known, group = np.unique(np.asarray(groups), return_inverse=True)
     n = len(known)
     if truth.all() or not truth.any():
-        return Estimate(np.nan, np.nan, np.nan, n)
+        return NOTHING._replace(n=n)
     # Share of pairs in which the positive scores higher, ties counting half (Mann-Whitney U / nm), pairs weighted by
     # how often both are drawn.
     above = scores[truth][:, None] - scores[~truth]
@@ -189,22 +197,26 @@ def grouped_auroc(scores: ArrayLike, truth: ArrayLike, groups: ArrayLike, seed: 
     weights = np.vstack([np.ones(n), resample_counts(n, seed)])
     positive, negative = weights[:, group[truth]], weights[:, group[~truth]]
     with np.errstate(invalid="ignore"):  # a resample without one of the classes
-        area = (positive @ wins * negative).sum(axis=1) / (positive.sum(axis=1) * negative.sum(axis=1))
+        value, *resampled = (positive @ wins * negative).sum(axis=1) / (positive.sum(axis=1) * negative.sum(axis=1))
     smaller = min(len(np.unique(group[truth])), len(np.unique(group[~truth])))
-    return Estimate(float(area[0]), *share_interval(float(area[0]), area[1:], smaller), n)
+    interval = share_interval(value, resampled, smaller) if smaller > 1 else (np.nan, np.nan)
+    return Estimate(float(value), *interval, n)
 
 
-def share_interval(value: float, resampled: NDArray, n: int) -> tuple[float, float]:
-    """Percentile interval of a statistic within 0..1 that is no share of `n`: an area under a ROC curve, an overlap.
+def rank_correlation(one: ArrayLike, other: ArrayLike) -> NDArray:
+    """Spearman's correlation along the last axis; NaN where a side is constant."""
+    from scipy.stats import ConstantInputWarning, spearmanrho
 
-    Resampling cannot leave perfect separation, or perfect agreement. Where every resample gives the same number, the
-    interval extends by the Wilson bound of "no exception" among `n` observations (of an area, the smaller class).
-    """
-    low, high = percentile_interval(resampled)
-    if high - low > 1e-12:
-        return low, high
-    slack = wilson(0, n)[1]
-    return max(0.0, value - slack), min(1.0, value + slack)
+    with warnings.catch_warnings(action="ignore", category=ConstantInputWarning):
+        return spearmanrho(one, other, axis=-1).statistic
+
+
+def correlation(one: ArrayLike, other: ArrayLike) -> NDArray:
+    """Pearson's correlation along the last axis; NaN where a side is constant."""
+    from scipy.stats import ConstantInputWarning, pearsonr
+
+    with warnings.catch_warnings(action="ignore", category=ConstantInputWarning):
+        return pearsonr(one, other, axis=-1).statistic
 
 
 def jackknife_interval(value: float, without: ArrayLike) -> tuple[float, float]:

@@ -1,8 +1,40 @@
-"""Tables that people read: CSV for machines, Markdown for eyes."""
+"""Tables that people read: made model by model, written as CSV for machines and as Markdown for eyes."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
 
 import pandas as pd
 
 from refusal_cliff.artifacts import whole_file
+
+Tabulate = Callable[..., pd.DataFrame]
+
+
+def by_model(tabulate: Tabulate) -> Tabulate:
+    """Let a function that makes a table of one model make the table of all models in its input.
+
+    `tabulate` is called with the rows of each model in turn, in all tables that it is given; what is no table it gets
+    as it is. Models are those in the column `model` of its first table, in order of appearance.
+
+    Returns:
+        A function that returns the tables of all models, one under the other, with `model` as first column. Without
+        models it returns what `tabulate` makes of no rows: a table that has its columns.
+    """
+
+    @wraps(tabulate)
+    def tabulate_all(first: pd.DataFrame, *others: Any, **options: Any) -> pd.DataFrame:
+        def of(model: str, given: Any) -> Any:
+            return given[given["model"] == model] if isinstance(given, pd.DataFrame) else given
+
+        tables = [
+            tabulate(*(of(model, given) for given in (first, *others)), **options).assign(model=model)
+            for model in [*first["model"].unique()] or [""]  # no model is called ""
+        ]
+        found = pd.concat(tables, ignore_index=True)
+        return found[["model", *found.columns.drop("model")]]
+
+    return tabulate_all
 
 
 def write_csv(table: pd.DataFrame, csv_path: str, markdown_path: str) -> None:

@@ -1,7 +1,5 @@
 """Figures of what cliffs depend on: group, family, length of the thinking, and how much of it is kept."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -23,8 +21,8 @@ def plot_cliffs(cliffs: pd.DataFrame, refits: pd.DataFrame) -> Figure:
     """Mean cliff by group, and by family of the harmful prompts that were complied with; rows are models.
 
     Args:
-        cliffs: output of `refusal_cliff.cliff_tables.cliff_table` for every model, with column model.
-        refits: output of `refusal_cliff.cliff_tables.refit_table`, likewise: the pale band behind a group's cliff.
+        cliffs: output of `refusal_cliff.cliff_tables.cliff_table`.
+        refits: output of `refusal_cliff.cliff_tables.refit_table`: the pale band behind a group's cliff.
     """
     shown = cliffs[cliffs["quantity"].isin(HEIGHTS) & cliffs["group"].isin(GROUPS)]
     shown = shown[(shown["family"] == ALL) | (shown["group"] == COMPLIED)]
@@ -87,24 +85,24 @@ def _lines(cliffs: pd.DataFrame) -> list[tuple[str, str, str]]:
     return lines
 
 
-def plot_cliff_length(cliffs: Mapping[str, pd.DataFrame], correlations: pd.DataFrame) -> Figure:
+def plot_cliff_length(cliffs: pd.DataFrame, correlations: pd.DataFrame) -> Figure:
     """Height of the cliff against thinking tokens, one point per prompt; rows are probes, columns are models.
 
     Args:
-        cliffs: output of `refusal_cliff.cliff_tables.prompt_cliffs`, by model.
-        correlations: output of `refusal_cliff.cliff_tables.length_table` for every model, with column model.
+        cliffs: output of `refusal_cliff.cliff_tables.prompt_cliffs`.
+        correlations: output of `refusal_cliff.cliff_tables.length_table`.
     """
-    probes = sorted({probe for table in cliffs.values() for probe in table["probe"].unique()})
+    probes, models = sorted(cliffs["probe"].unique()), cliffs.groupby("model", sort=False)
     width, height = PANEL
     figure, axes = plt.subplots(
         len(probes),
-        len(cliffs),
-        figsize=(width * len(cliffs) + 0.6, (height + 0.5) * len(probes) + 0.4),
+        len(models),
+        figsize=(width * len(models) + 0.6, (height + 0.5) * len(probes) + 0.4),
         sharey=True,
         squeeze=False,
     )
     found = correlations[correlations["quantity"] == "spearman_cliff"].set_index(["model", "probe", "group"])
-    for column, (model, table) in enumerate(cliffs.items()):
+    for column, (model, table) in enumerate(models):
         axes[0, column].set_title(model)
         for row, probe in enumerate(probes):
             ax, part = axes[row, column], table[table["probe"] == probe]
@@ -133,7 +131,7 @@ def plot_kept_thinking(kept: pd.DataFrame) -> Figure:
     Lines join regenerated responses; the open markers at 1 are the model's own, untouched run.
 
     Args:
-        kept: output of `refusal_cliff.cliff_tables.kept_thinking_table` for every model, with column model.
+        kept: output of `refusal_cliff.cliff_tables.kept_thinking_table`.
     """
     models = list(kept["model"].unique())
     probes = sorted(quantity for quantity in kept["quantity"].unique() if quantity.startswith("final_"))

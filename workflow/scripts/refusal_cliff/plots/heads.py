@@ -1,13 +1,12 @@
 """Figures of attention heads: columns are models."""
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from refusal_cliff.plots.style import BLUE, GREY, VERMILION, grid, layer_ticks, legend
+from refusal_cliff.plots.style import BLUE, GREY, VERMILION, grid, layer_ticks, legend, ranking_label
+from refusal_cliff.rankings import CONTROLLED
 
 TOP = 10
 """Heads of each ranking whose intervals are drawn."""
@@ -21,37 +20,34 @@ SPAN_LABELS = {
 }
 
 
-def plot_heads(
-    rankings: Mapping[str, Mapping[str, pd.DataFrame]], planted: Mapping[str, Sequence[Sequence[int]]]
-) -> Figure:
-    """Effect of every head on the refusal logit, layer by head; planted heads are ringed.
+def plot_heads(heads: pd.DataFrame) -> Figure:
+    """Effect of every head on the refusal logit, layer by head; rows are rankings, planted heads are ringed.
 
     Args:
-        rankings: ranking -> model -> table with layer, head, effect.
-        planted: heads [[layer, head], …] by model, for the models where they are known.
+        heads: model, ranking, layer, head, effect, planted (missing where nobody knows).
     """
-    models = list(next(iter(rankings.values())))
+    models, rankings = list(heads["model"].unique()), list(heads["ranking"].unique())
     figure, axes = grid(len(rankings), len(models))
     rings = []
-    for row, (ranking, tables) in enumerate(rankings.items()):
+    for row, ranking in enumerate(rankings):
         for column, model in enumerate(models):
-            ax = axes[row, column]
-            effects = tables[model].pivot_table(index="layer", columns="head", values="effect")
+            ax, own = axes[row, column], heads[(heads["model"] == model) & (heads["ranking"] == ranking)]
+            effects = own.pivot_table(index="layer", columns="head", values="effect")
             limit = float(effects.abs().to_numpy().max()) or 1.0
             image = ax.imshow(effects, origin="lower", aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit)
             figure.colorbar(image, ax=ax, pad=0.02)
-            if planted.get(model):
-                layers, heads = zip(*planted[model], strict=True)
+            planted = own[_planted(own)]
+            if len(planted):
                 # White under black: the ring shows on any colour of the map.
-                ax.plot(heads, layers, "o", mfc="none", mec="white", mew=3, markersize=10)
-                rings = ax.plot(heads, layers, "o", mfc="none", mec="black", mew=1.3, markersize=10)
+                ax.plot(planted["head"], planted["layer"], "o", mfc="none", mec="white", mew=3, markersize=10)
+                rings = ax.plot(planted["head"], planted["layer"], "o", mfc="none", mec="black", mew=1.3, markersize=10)
             ax.grid(visible=False)
             ax.set_yticks(*layer_ticks(list(effects.index)))
             ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             if row == 0:
                 ax.set_title(model)
             if column == 0:
-                ax.set_ylabel(f"{ranking}\nlayer")
+                ax.set_ylabel(f"{ranking_label(ranking)}\nlayer")
             if row == len(rankings) - 1:
                 ax.set_xlabel("head")
     if rings:
@@ -60,31 +56,34 @@ def plot_heads(
     return figure
 
 
+def _planted(heads: pd.DataFrame) -> pd.Series:
+    return heads["planted"].fillna(False).astype(bool)
+
+
 def plot_head_agreement(heads: pd.DataFrame, agreement: pd.DataFrame) -> Figure:
-    """Effect of every head by the causal ranking against the two others; rows are the other rankings.
+    """Effect of every head by the controlled ranking against each other one; rows are the other rankings.
 
     Args:
         heads: model, ranking, layer, head, effect, planted (missing where nobody knows).
         agreement: model, ranking, other, k, quantity, value, low, high, n.
     """
-    models, others = list(heads["model"].unique()), ["direct", "gradient"]
+    models, others = list(heads["model"].unique()), [name for name in heads["ranking"].unique() if name != CONTROLLED]
     figure, axes = grid(len(others), len(models))
     for column, model in enumerate(models):
         own = heads[heads["model"] == model]
         effects = own.pivot_table(index=["layer", "head"], columns="ranking", values="effect")
-        known = own[own["planted"].fillna(False).astype(bool)].set_index(["layer", "head"]).index
-        ringed = effects.index.isin(known)
+        ringed = effects.index.isin(own[_planted(own)].set_index(["layer", "head"]).index)
         for row, other in enumerate(others):
             ax = axes[row, column]
             # Most heads do little: near zero the scale is linear, so that their spread shows beside a few strong heads.
-            near = max(float(effects["causal"].abs().median()), 1e-6)
+            near = max(float(effects[CONTROLLED].abs().median()), 1e-6)
             for scale in (ax.set_xscale, ax.set_yscale):
                 scale("symlog", linthresh=near)
             ax.axline((0, 0), (near, near), color=GREY, lw=0.8, ls=":")
-            ax.plot(effects["causal"], effects[other], "o", color=BLUE, alpha=0.6, ms=3.5, mew=0, label="head")
+            ax.plot(effects[CONTROLLED], effects[other], "o", color=BLUE, alpha=0.6, ms=3.5, mew=0, label="head")
             ringed_points = effects[ringed]
             ax.plot(
-                ringed_points["causal"],
+                ringed_points[CONTROLLED],
                 ringed_points[other],
                 "o",
                 mfc="none",
@@ -99,9 +98,10 @@ def plot_head_agreement(heads: pd.DataFrame, agreement: pd.DataFrame) -> Figure:
             if row == 0:
                 ax.set_title(model)
             if column == 0:
-                ax.set_ylabel(f"{other} effect")
+                ax.set_ylabel(f"{ranking_label(other)}: effect")
             ax.tick_params(labelsize=7)
-            ax.set_xlabel(f"causal effect\n{_agreement_text(agreement, model, other)}", fontsize=8)
+            text = _agreement_text(agreement, model, {CONTROLLED, other})
+            ax.set_xlabel(f"{ranking_label(CONTROLLED)}: effect\n{text}", fontsize=8)
     legend(figure, axes)
     return figure
 
@@ -119,9 +119,8 @@ def _few_ticks(effects: pd.DataFrame, near: float) -> FixedLocator:
     return FixedLocator([0.0, *(-ticks[ticks <= -low]), *ticks[ticks <= high]])
 
 
-def _agreement_text(agreement: pd.DataFrame, model: str, other: str) -> str:
-    """Spearman and overlaps of the causal ranking with another, with their intervals."""
-    pair = {"causal", other}
+def _agreement_text(agreement: pd.DataFrame, model: str, pair: set[str]) -> str:
+    """Spearman and overlaps of two rankings, with their intervals."""
     own = agreement[(agreement["model"] == model)]
     own = own[[{row.ranking, row.other} == pair for row in own.itertuples()]]
     lines = [
@@ -151,7 +150,7 @@ def plot_head_intervals(heads: pd.DataFrame) -> Figure:
             ax = axes[row, column]
             own = heads[(heads["model"] == model) & (heads["ranking"] == ranking)].nsmallest(TOP, "rank")
             places = np.arange(len(own))
-            planted = own["planted"].fillna(False).astype(bool).to_numpy()
+            planted = _planted(own).to_numpy()
             clear = (own["p_holm"] < 0.05).to_numpy()
             for (name, (marker, color, fill)), chosen in zip(
                 kinds.items(), (planted, clear & ~planted, ~clear & ~planted), strict=True
@@ -169,7 +168,7 @@ def plot_head_intervals(heads: pd.DataFrame) -> Figure:
             if row == 0:
                 ax.set_title(f"{model} (n={int(own['n'].iloc[0])})")
             if column == 0:
-                ax.set_ylabel(f"{ranking}\nlayer.head")
+                ax.set_ylabel(f"{ranking_label(ranking)}\nlayer.head")
             if row == len(rankings) - 1:
                 ax.set_xlabel("effect on the refusal logit")
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
@@ -187,7 +186,7 @@ def plot_attention(attention: pd.DataFrame) -> Figure:
     shown = attention[(attention["query"] == "last_boundary") & attention["group"].isin(["top", "rest"])]
     models = list(shown["model"].unique())
     rows = {"mass": "attention mass", "relative": "mass / uniform"}
-    groups = {"top": ("top heads, causal ranking", VERMILION, -0.13), "rest": ("other heads", GREY, 0.13)}
+    groups = {"top": ("top heads", VERMILION, -0.13), "rest": ("other heads", GREY, 0.13)}
     figure, axes = grid(len(rows), len(models))
     for row, (quantity, label) in enumerate(rows.items()):
         for column, model in enumerate(models):

@@ -14,9 +14,8 @@ def plot_monitors(monitors: pd.DataFrame, curves: pd.DataFrame, probe: str) -> F
     """ROC curves of the monitors of one probe and of those that read the thinking; rows are populations.
 
     Args:
-        monitors: output of `refusal_cliff.monitors.monitor_table` for every model, with column model; its AUROC is
-            written beside each curve.
-        curves: the ROC curves, likewise.
+        monitors: output of `refusal_cliff.monitors.monitor_table`; its AUROC is written beside each curve.
+        curves: output of `refusal_cliff.monitors.monitor_curves`.
     """
     colors = COLORS | {f"{kind}, {probe}": color for kind, color in PROBE_COLORS.items()}
     models = list(monitors["model"].unique())

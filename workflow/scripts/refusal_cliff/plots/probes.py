@@ -24,10 +24,10 @@ def plot_probes(probes: pd.DataFrame) -> Figure:
     """AUROC by position, accuracy in and out of distribution, and cosine with the logit direction.
 
     Args:
-        probes: table of `tabulate_probes`.
+        probes: output of `refusal_cliff.probe_evaluation.probe_table`.
     """
     names, models = list(probes["probe"].unique()), list(probes["model"].unique())
-    last = probes[probes["layer"] == probes.groupby(["model", "probe"])["layer"].transform("max")]
+    last = probes[probes["last_layer"]]
     places = _order(last)
     figure, axes = grid(3, len(models))
     figure.set_size_inches(figure.get_figwidth() + 1.2, figure.get_figheight())

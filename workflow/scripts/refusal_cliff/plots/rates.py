@@ -9,16 +9,24 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from refusal_cliff.outcomes import ALL, RATE_NAMES
-from refusal_cliff.plots.style import BLUE, GREEN, GREY, PANEL, PURPLE, SKY, VERMILION, errorbars, grid, legend, plt
+from refusal_cliff.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    PANEL,
+    PURPLE,
+    SKY,
+    VERMILION,
+    errorbars,
+    grid,
+    legend,
+    plt,
+    ranking_colors,
+    ranking_label,
+)
+from refusal_cliff.rankings import CONTROLLED, CONTROLS
+from refusal_cliff.variants import pooled_ranking
 
-RANKINGS = {
-    "causal": VERMILION,
-    "direct": BLUE,
-    "gradient": GREEN,
-    "promoting": PURPLE,
-    "random": GREY,
-    "matched": SKY,
-}
 SELECTORS = {"cliff": VERMILION, "guard": BLUE, "rule": PURPLE, "random": GREY}
 SHOWN_RATES = ("asr", "over_refusal", "utility")
 WITH_PERPLEXITY = (*SHOWN_RATES, "perplexity")
@@ -32,14 +40,14 @@ def plot_ablation(ablation: pd.DataFrame) -> Figure:
     ablated are left out.
 
     Args:
-        ablation: output of `refusal_cliff.effects.ablation_table`.
+        ablation: output of `refusal_cliff.ablation_tables.ablation_table`.
     """
     zeroed = ablation[(ablation["dataset"] == ALL) & ablation["kind"].isin(["base", "ablate"])]
     zeroed = zeroed[zeroed["model"].isin(zeroed.loc[zeroed["kind"] == "ablate", "model"])]
     models = list(zeroed["model"].unique())
     doses = sorted(zeroed["fraction"].unique())
     zeroed = zeroed.assign(place=zeroed["fraction"].map(doses.index).astype(float))
-    rankings = [ranking for ranking in RANKINGS if ranking in set(zeroed["ranking"])]
+    colors = _ranking_colors(zeroed)
     figure, axes = grid(len(WITH_PERPLEXITY), max(1, len(models)))
     for column, model in enumerate(models):
         axes[0, column].set_title(model)
@@ -48,8 +56,8 @@ def plot_ablation(ablation: pd.DataFrame) -> Figure:
         for row, rate in enumerate(WITH_PERPLEXITY):
             ax, part = axes[row, column], own[own["rate"] == rate]
             base = part[part["kind"] == "base"]
-            for turn, ranking in enumerate(rankings):
-                color, shift = RANKINGS[ranking], (turn - (len(rankings) - 1) / 2) * 0.1
+            for turn, (ranking, color) in enumerate(colors.items()):
+                shift = (turn - (len(colors) - 1) / 2) * 0.1
                 dosed = part[part["ranking"] == ranking]
                 draws = part[part["ranking"].str.fullmatch(rf"{ranking}\d+")]
                 ax.plot(draws["place"] + shift, draws["value"], "o", color=color, alpha=0.35, markersize=2.5)
@@ -57,7 +65,7 @@ def plot_ablation(ablation: pd.DataFrame) -> Figure:
                     points = pd.concat([base, dosed]).sort_values("fraction")
                     # Rankings share their doses: without a small shift their error bars would hide each other.
                     points["shifted"] = points["place"] + shift * (points["place"] > 0)
-                    errorbars(ax, points, "shifted", ranking, color)
+                    errorbars(ax, points, "shifted", ranking_label(ranking), color)
             for value in base["value"]:
                 ax.axhline(value, color=GREY, linestyle="--", linewidth=0.8)
             last = row == len(WITH_PERPLEXITY) - 1
@@ -79,12 +87,12 @@ def plot_interventions(ablation: pd.DataFrame, fraction: float) -> Figure:
     """What can be done to the same heads, and the controls: rates side by side, one row for each intervention.
 
     Args:
-        ablation: output of `refusal_cliff.effects.ablation_table`.
-        fraction: share of heads, of the causal ranking, that everything is done to.
+        ablation: output of `refusal_cliff.ablation_tables.ablation_table`.
+        fraction: share of heads, of the controlled ranking, that everything is done to.
     """
     pooled = ablation[ablation["dataset"] == ALL]
     at_point = np.isclose(pooled["fraction"], fraction)
-    causal = pooled[at_point & (pooled["ranking"] == "causal")]
+    treated = pooled[at_point & (pooled["ranking"] == CONTROLLED)]
     shown = {"base": (pooled[pooled["kind"] == "base"], "black")}
     for kind, name, color in (
         ("ablate", "zero", VERMILION),
@@ -93,11 +101,11 @@ def plot_interventions(ablation: pd.DataFrame, fraction: float) -> Figure:
         ("boundary", "zero, boundary only", BLUE),
         ("restore", "restored, boundary only", BLUE),
     ):
-        shown[name] = (causal[causal["kind"] == kind], color)
-    for scale in sorted(causal.loc[causal["kind"] == "scale", "scale"].unique()):
-        rows = causal[(causal["kind"] == "scale") & (causal["scale"] == scale)]
+        shown[name] = (treated[treated["kind"] == kind], color)
+    for scale in sorted(treated.loc[treated["kind"] == "scale", "scale"].unique()):
+        rows = treated[(treated["kind"] == "scale") & (treated["scale"] == scale)]
         shown[f"scaled by {scale:g}"] = (rows, PURPLE if scale > 1 else GREEN)
-    for control in ("random", "matched", "promoting"):
+    for control in CONTROLS:
         rows = pooled[at_point & (pooled["kind"] == "ablate") & (pooled["ranking"] == control)]
         shown[f"zero, {control} heads"] = (rows, GREY)
     models = list(pooled.loc[pooled["kind"] != "base", "model"].unique())
@@ -120,9 +128,10 @@ def plot_selection(selection: pd.DataFrame) -> Figure:
     The base model is the dashed line, the whole pool the dotted one.
 
     Args:
-        selection: output of `refusal_cliff.outcomes.selection_table`.
+        selection: model, selector, budget, examples, seed, dataset, rate, value, low, high.
     """
-    pooled = selection[selection["dataset"] == ALL]
+    single = _single_seeds(selection)
+    pooled = single[single["dataset"] == ALL]
     figure, axes, models = _rates_by_model(pooled)
     for column, model in enumerate(models):
         for row, rate in enumerate(SHOWN_RATES):
@@ -156,17 +165,17 @@ def plot_tradeoffs(ablation: pd.DataFrame, selection: pd.DataFrame, fraction: fl
         ablation, selection: as for `plot_ablation` and `plot_selection`.
         fraction, budget: share of heads ablated, and of the pool trained on.
     """
-    zeroed = ablation[ablation["kind"].isin(["base", "ablate"])]
+    zeroed, tuned = ablation[ablation["kind"].isin(["base", "ablate"])], _single_seeds(selection)
     shown = {"base": (zeroed, {"ranking": "none"}, "black")}
     shown |= {
-        f"ablate {100 * fraction:g} %, {ranking}": (zeroed, {"ranking": ranking, "fraction": fraction}, color)
-        for ranking, color in RANKINGS.items()
+        f"ablate {100 * fraction:g} %, {ranking_label(name)}": (zeroed, {"ranking": name, "fraction": fraction}, color)
+        for name, color in _ranking_colors(zeroed).items()
     }
     shown |= {
-        f"tune {100 * budget:g} %, {selector}": (selection, {"selector": selector, "budget": budget}, color)
+        f"tune {100 * budget:g} %, {selector}": (tuned, {"selector": selector, "budget": budget}, color)
         for selector, color in SELECTORS.items()
     }
-    shown["tune, whole pool"] = (selection, {"selector": "whole"}, SKY)
+    shown["tune, whole pool"] = (tuned, {"selector": "whole"}, SKY)
 
     measured = {
         model: {
@@ -177,6 +186,17 @@ def plot_tradeoffs(ablation: pd.DataFrame, selection: pd.DataFrame, fraction: fl
         for model in ablation["model"].unique()
     }
     return _side_by_side(measured, SHOWN_RATES)
+
+
+def _ranking_colors(ablation: pd.DataFrame) -> dict[str, str]:
+    """Colours of the rankings whose heads were ablated, without single draws of a control."""
+    rankings = ablation.loc[ablation["kind"] == "ablate", "ranking"]
+    return ranking_colors(ranking for ranking in rankings if pooled_ranking(ranking) == ranking)
+
+
+def _single_seeds(selection: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the base models and of single tunings, without the pools of a tuning's seeds."""
+    return selection[(selection["selector"] == "none") | (selection["seed"].astype(str) != ALL)]
 
 
 def _side_by_side(measured: Mapping[str, Mapping[str, tuple[pd.DataFrame, str]]], rates: Sequence[str]) -> Figure:

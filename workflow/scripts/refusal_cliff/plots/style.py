@@ -1,7 +1,8 @@
 """The one look of all figures: colours, panel size, error bars, and how a figure is saved."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib as mpl
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from refusal_cliff.artifacts import whole_file
+from refusal_cliff.rankings import CONTROLS
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -38,9 +40,25 @@ plt.rcParams.update(
     }
 )
 BLUE, GREEN, VERMILION, PURPLE, _, SKY = plt.rcParams["axes.prop_cycle"].by_key()["color"]
-GREY = "0.45"
+GREY, ORANGE = "0.45", "#E69F00"
 PANEL = (3.1, 2.2)
 """Width and height of one panel in inches."""
+
+MEASURED = (VERMILION, BLUE, GREEN, ORANGE)
+CONTROL_COLORS = dict(zip(CONTROLS, (PURPLE, GREY, SKY), strict=True))
+LABELS = {"causal": "causal, everywhere", "causal_boundary": "causal, at the boundary"}
+
+
+def ranking_colors(rankings: Iterable[str]) -> dict[str, str]:
+    """Colour of each ranking: measured ones first, in order of appearance, then the controls that are made from one."""
+    found = list(dict.fromkeys(rankings))
+    measured = dict(zip((name for name in found if name not in CONTROLS), cycle(MEASURED), strict=False))
+    return measured | {name: color for name, color in CONTROL_COLORS.items() if name in found}
+
+
+def ranking_label(ranking: str) -> str:
+    """What people call a ranking."""
+    return LABELS.get(ranking, ranking)
 
 
 def save(figure: Figure, svg_path: str | Path, pdf_path: str | Path) -> None:

@@ -3,8 +3,6 @@
 Rows of panels are probes, columns are models. Shaded bands are 95 % intervals.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -14,43 +12,46 @@ from matplotlib.ticker import MaxNLocator
 from refusal_cliff.cliff_tables import last_layer
 from refusal_cliff.outcomes import traces_by_group
 from refusal_cliff.plots.style import BLUE, GREEN, GREY, PANEL, VERMILION, grid, layer_ticks, plt
-from refusal_cliff.stats import bootstrap_band
+from refusal_cliff.stats import bootstrap_means
+from refusal_cliff.tables import by_model
 
 COLORS = {"harmful, complied": VERMILION, "harmful, refused": BLUE, "benign": GREEN}
 
 
-def plot_curves(cliffs: Mapping[str, pd.DataFrame], outcomes: pd.DataFrame, tail: int, seed: int) -> Figure:
+def plot_curves(cliffs: pd.DataFrame, outcomes: pd.DataFrame, tail: int, seed: int) -> Figure:
     """Refusal score along the thinking and through the boundary, at each probe's last layer; rows are probes.
 
     Args:
-        cliffs: cliff table of the base model on the test prompts, by model.
+        cliffs: model and the columns of cliff tables, of base models on the test prompts.
         outcomes: outcomes of all models and variants.
         tail: thinking tokens in front of the boundary in `boundary_curve`.
     """
-    probes = sorted({probe for table in cliffs.values() for probe in table["probe"].unique()})
+    models, probes = list(cliffs["model"].unique()), sorted(cliffs["probe"].unique())
     grouped = _grouped(cliffs, outcomes)
-    figure, axes = _pairs(list(cliffs), len(probes))
-    for column, table in enumerate(grouped.values()):
+    figure, axes = _pairs(models, len(probes))
+    for column, model in enumerate(models):
         for row, probe in enumerate(probes):
             thinking, boundary = axes[row, 2 * column : 2 * column + 2]
-            _draw_pair(thinking, boundary, table[table["probe"] == probe], tail, seed)
+            part = grouped[(grouped["model"] == model) & (grouped["probe"] == probe)]
+            _draw_pair(thinking, boundary, part, tail, seed)
         axes[-1, 2 * column].legend(loc="upper left", bbox_to_anchor=(0, -0.3), borderpad=0, handlelength=1.2)
     for row, probe in enumerate(probes):
         axes[row, 0].set_ylabel(f"refusal score\n{probe} probe")
     return figure
 
 
-def plot_family_curves(
-    cliffs: Mapping[str, pd.DataFrame], outcomes: pd.DataFrame, probe: str, tail: int, seed: int
-) -> Figure:
+def plot_family_curves(cliffs: pd.DataFrame, outcomes: pd.DataFrame, probe: str, tail: int, seed: int) -> Figure:
     """The curves of one probe on harmful prompts; rows are attack families. Other arguments as for `plot_curves`."""
-    grouped = {model: table[table["label"] == "harmful"] for model, table in _grouped(cliffs, outcomes).items()}
-    families = sorted({family for table in grouped.values() for family in table["family"].unique()})
-    figure, axes = _pairs(list(cliffs), max(1, len(families)))
-    for column, table in enumerate(grouped.values()):
+    grouped = _grouped(cliffs, outcomes)
+    harmful = grouped[grouped["label"] == "harmful"]
+    models, families = list(cliffs["model"].unique()), sorted(harmful["family"].unique())
+    own = harmful[harmful["probe"] == probe]
+    figure, axes = _pairs(models, max(1, len(families)))
+    for column, model in enumerate(models):
         for row, family in enumerate(families):
             thinking, boundary = axes[row, 2 * column : 2 * column + 2]
-            _draw_pair(thinking, boundary, table[(table["probe"] == probe) & (table["family"] == family)], tail, seed)
+            part = own[(own["model"] == model) & (own["family"] == family)]
+            _draw_pair(thinking, boundary, part, tail, seed)
             thinking.set(ylim=(-0.02, 1.3), yticks=[0, 0.5, 1])  # room for the legend
             thinking.legend(loc="upper left", fontsize=6, borderpad=0.1, labelspacing=0.1, handlelength=1)
     for row, family in enumerate(families):
@@ -58,13 +59,11 @@ def plot_family_curves(
     return figure
 
 
-def _grouped(cliffs: Mapping[str, pd.DataFrame], outcomes: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Last-layer cliffs of each model with the columns group, family and label."""
+@by_model
+def _grouped(cliffs: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Last-layer cliffs with the columns group, family and label."""
     described = outcomes.drop_duplicates("prompt_id")[["prompt_id", "family", "label"]]
-    return {
-        model: traces_by_group(last_layer(table), outcomes[outcomes["model"] == model]).merge(described, on="prompt_id")
-        for model, table in cliffs.items()
-    }
+    return traces_by_group(last_layer(cliffs), outcomes).merge(described, on="prompt_id")
 
 
 def _pairs(models: list[str], rows: int) -> tuple[Figure, np.ndarray]:
@@ -103,22 +102,22 @@ def _draw_pair(thinking: Axes, boundary: Axes, cliffs: pd.DataFrame, tail: int, 
 
 
 def _band(ax: Axes, curves: pd.Series, ends: tuple[float, float], label: str | None, color: str, seed: int) -> None:
-    mean, low, high = bootstrap_band(np.stack(curves.to_list()), seed)
+    mean, low, high, _ = np.transpose(bootstrap_means(np.stack(curves.to_list()), seed))
     x = np.linspace(*ends, len(mean))
     ax.plot(x, mean, color=color, label=label)
     ax.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
 
 
-def plot_layers(cliffs: Mapping[str, pd.DataFrame], outcomes: pd.DataFrame, tail: int) -> Figure:
+def plot_layers(cliffs: pd.DataFrame, outcomes: pd.DataFrame, tail: int) -> Figure:
     """Mean refusal score by layer and position: thinking (normalised), then its last tokens and the boundary.
 
     Over the harmful prompts that the model complied with; for a model that complied with none, over all harmful ones.
     Arguments as for `plot_curves`.
     """
-    probes = sorted({probe for table in cliffs.values() for probe in table["probe"].unique()})
-    figure, axes = grid(len(probes), len(cliffs))
+    probes, models = sorted(cliffs["probe"].unique()), cliffs.groupby("model", sort=False)
+    figure, axes = grid(len(probes), len(models))
     image = None
-    for column, (model, table) in enumerate(cliffs.items()):
+    for column, (model, table) in enumerate(models):
         grouped = traces_by_group(table, outcomes[outcomes["model"] == model])
         complied = grouped[grouped["group"] == "harmful, complied"]
         shown = complied if len(complied) else grouped[grouped["group"] != "benign"]

@@ -4,7 +4,17 @@ import pytest
 
 from refusal_cliff.errors import UserError
 from refusal_cliff.head_effects import ranking_traces
-from refusal_cliff.rankings import matched_ranking, promoting_ranking, random_ranking, rank_heads, top_heads
+from refusal_cliff.rankings import (
+    control_ranking,
+    effect_rows,
+    matched_ranking,
+    promoting_ranking,
+    random_ranking,
+    rank_heads,
+    top_heads,
+)
+
+NORMS = np.arange(32, dtype=float).reshape(4, 8)
 
 
 @pytest.fixture
@@ -13,22 +23,31 @@ def ranking():
     effects[:, 2, 5] -= 3
     effects[:, 3, 1] -= 1
     effects[:, 0, 0] += 2
-    return rank_heads(effects, seed=0)
+    return rank_heads(effects, NORMS)
 
 
 def test_the_strongest_suppressor_comes_first(ranking):
     assert top_heads(ranking, 2 / 32) == [(2, 5), (3, 1)]
     assert ranking["rank"].tolist() == list(range(1, 33))
     assert ranking["effect"].is_monotonic_increasing
-    assert (ranking["low"] <= ranking["effect"]).all()
-    assert (ranking["effect"] <= ranking["high"]).all()
-    assert ranking.loc[0, "high"] < 0
+    assert (ranking["n"] == 40).all()
+    assert ranking.loc[0, "write_norm"] == NORMS[2, 5]
 
 
-def test_one_trace_ranks_heads_without_intervals():
-    ranking = rank_heads(np.array([[[1.0, -2.0]]]), seed=0)
-    assert ranking["effect"].tolist() == [-2, 1]
-    assert ranking[["low", "high"]].isna().all(axis=None)
+def test_effects_as_rows_keep_their_traces():
+    effects = np.arange(12.0).reshape(2, 2, 3)
+    traces = pd.DataFrame({"prompt_id": ["b", "a"], "sample": [0, 1], "thinking": "…"}, index=[7, 3])
+    rows = effect_rows(effects, traces).set_index(["prompt_id", "sample", "layer", "head"])["effect"]
+    assert len(rows) == 12
+    assert rows["a", 1, 1, 2] == effects[1, 1, 2]
+    assert rows["b", 0, 0, 1] == effects[0, 0, 1]
+
+
+def test_a_control_is_made_by_its_name(ranking):
+    assert control_ranking("gradient", ranking, 0.1, 5) is ranking
+    pd.testing.assert_frame_equal(control_ranking("promoting", ranking, 0.1, 5), promoting_ranking(ranking))
+    pd.testing.assert_frame_equal(control_ranking("random3", ranking, 0.1, 5), random_ranking(ranking, 8))
+    pd.testing.assert_frame_equal(control_ranking("matched0", ranking, 0.1, 5), matched_ranking(ranking, 0.1, 5))
 
 
 def test_a_fraction_is_rounded_to_whole_heads_and_at_least_one(ranking):
@@ -59,21 +78,20 @@ def test_ranking_traces_are_closed_ones_of_the_named_datasets():
 
 
 def test_matched_heads_are_of_the_same_layer_and_near_in_norm(ranking):
-    norms = np.arange(32, dtype=float).reshape(4, 8)
     top = top_heads(ranking, 3 / 32)
-    draws = [matched_ranking(ranking, norms, 3 / 32, seed) for seed in range(10)]
+    draws = [matched_ranking(ranking, 3 / 32, seed) for seed in range(10)]
     for draw in draws:
         assert set(top_heads(draw, 1.0)) == set(top_heads(ranking, 1.0))
         matched = top_heads(draw, 3 / 32)
         assert not set(matched) & set(top)
         assert [layer for layer, _ in matched] == [layer for layer, _ in top]
-        assert all(abs(norms[one] - norms[other]) <= 4 for one, other in zip(matched, top, strict=True))
+        assert all(abs(NORMS[one] - NORMS[other]) <= 4 for one, other in zip(matched, top, strict=True))
     assert len({tuple(top_heads(draw, 3 / 32)) for draw in draws}) > 3
-    pd.testing.assert_frame_equal(draws[0], matched_ranking(ranking, norms, 3 / 32, 0))
+    pd.testing.assert_frame_equal(draws[0], matched_ranking(ranking, 3 / 32, 0))
 
 
 def test_a_layer_without_other_heads_lends_from_the_nearest():
     effects = np.zeros((5, 3, 4))
     effects[:, 2] = -np.arange(1, 5)
-    matched = top_heads(matched_ranking(rank_heads(effects, seed=0), np.ones((3, 4)), 4 / 12, seed=0), 4 / 12)
+    matched = top_heads(matched_ranking(rank_heads(effects, np.ones((3, 4))), 4 / 12, seed=0), 4 / 12)
     assert {layer for layer, _ in matched} == {1}

@@ -1,0 +1,219 @@
+"""Tables and figures of cliffs, from made-up outcomes of a flawed and an aligned model."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+from scipy.stats import spearmanr
+
+from refusal_cliff.cliff_tables import (
+    cliff_table,
+    difference_table,
+    kept_thinking_table,
+    length_table,
+    prompt_cliffs,
+    rank_correlations,
+    refit_table,
+)
+from refusal_cliff.plots.cliffs import plot_cliff_length, plot_cliffs, plot_kept_thinking
+from refusal_cliff.plots.style import save
+from refusal_cliff.plots.traces import plot_curves, plot_family_curves, plot_layers
+
+
+@pytest.fixture(scope="module")
+def outcomes():
+    """Of a flawed and of an aligned model."""
+    flawed = synthetic.outcomes("planted", {"base": 0.8}, ["base"])
+    return pd.concat([flawed, synthetic.outcomes("aligned", {"base": 0})], ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def measured(outcomes):
+    """Their prompt cliffs."""
+    return prompt_cliffs(synthetic.cliffs(outcomes), outcomes)
+
+
+def of(model, table):
+    return table[table["model"] == model]
+
+
+def rows(table, **wanted):
+    return table[(table[list(wanted)] == pd.Series(wanted)).all(axis=1)]
+
+
+def test_cliffs_are_those_of_the_last_layer_by_what_became_of_a_trace(measured):
+    assert list(measured["model"].unique()) == ["planted", "aligned"]
+    cliffs = of("planted", measured)
+    assert cliffs.groupby("group")["prompt_id"].nunique().to_dict() == {
+        "benign": 60,
+        "harmful": 60,
+        "harmful, complied": 24,
+        "harmful, refused": 36,
+    }
+    table = cliff_table(cliffs, seed=0)
+    (complied,) = rows(table, probe="boundary", group="harmful, complied", family="all", quantity="cliff").itertuples()
+    own = cliffs[(cliffs["probe"] == "boundary") & (cliffs["group"] == "harmful, complied")]
+    assert complied.value == pytest.approx(own["cliff"].mean())
+    assert complied.low < complied.value < complied.high
+    assert complied.value > 0.6
+    assert complied.n == 24
+
+
+def test_places_are_shares_and_the_share_of_the_fall_is_a_ratio_of_means(measured):
+    planted = of("planted", measured)
+    table = rows(cliff_table(planted, seed=0), probe="boundary", family="all").set_index("quantity")
+    complied, refused = (table[table["group"] == f"harmful, {what}"] for what in ("complied", "refused"))
+    assert complied.loc["steepest_in_boundary", ["value", "high"]].tolist() == [1, 1]
+    assert 0.8 < complied.loc["steepest_in_boundary", "low"] < 1  # 24 of 24 are no certainty
+    mean = planted.query("probe == 'boundary' and group == 'harmful, complied'").mean(numeric_only=True)
+    assert complied.loc["boundary_share", "value"] == pytest.approx(mean["boundary_drop"] / mean["cliff"])
+    assert complied.loc["boundary_share", "low"] < complied.loc["boundary_share", "value"]
+    assert np.isnan(refused.loc["boundary_share", "value"])  # nothing falls
+
+
+def test_a_family_has_its_own_rows_and_one_prompt_no_interval(measured):
+    cliffs = of("planted", measured)
+    keep = (cliffs["group"] != "harmful, refused") | (cliffs["prompt_id"] == cliffs["prompt_id"][0])
+    table = cliff_table(cliffs[keep], seed=0)
+    assert set(rows(table, group="harmful")["family"]) == {"all", "plain", "roleplay"}
+    (single,) = rows(table, probe="boundary", group="harmful, refused", family="plain", quantity="cliff").itertuples()
+    assert single.n == 1
+    assert np.isnan([single.low, single.high]).all()
+
+
+def test_deeper_layers_are_compared_by_thirds_of_all_layers(outcomes):
+    cliffs = synthetic.cliffs(outcomes, layers=7)
+    deeper = rows(cliff_table(prompt_cliffs(cliffs, outcomes), seed=0), quantity="cliff_deeper")
+    assert set(deeper["family"]) == {"all"}
+    complied = deeper.set_index(["model", "probe", "group"]).loc[("planted", "thinking", "harmful, complied")]
+    own = cliffs[(cliffs["model"] == "planted") & (cliffs["probe"] == "thinking")]
+    traces = of("planted", outcomes).query("variant == 'base' and label == 'harmful' and harmful")["prompt_id"]
+    by_layer = own[own["prompt_id"].isin(traces)].groupby("layer")["cliff"].mean()
+    assert complied["value"] == pytest.approx(by_layer[[5, 6]].mean() - by_layer[[0, 1]].mean())
+    assert complied["low"] < complied["value"] < complied["high"]
+    assert complied["n"] == 24
+    few = cliff_table(prompt_cliffs(cliffs[cliffs["layer"] < 2], outcomes), seed=0)
+    assert rows(few, quantity="cliff_deeper")["value"].isna().all()
+
+
+def test_a_model_among_others_has_the_numbers_it_has_alone(outcomes, measured):
+    alone = of("aligned", outcomes)
+    cliffs = synthetic.cliffs(outcomes)
+    for found, expected in (
+        (measured, prompt_cliffs(of("aligned", cliffs), alone)),
+        (cliff_table(measured, seed=0), cliff_table(of("aligned", measured), seed=0)),
+        (length_table(measured, seed=0), length_table(of("aligned", measured), seed=0)),
+    ):
+        pd.testing.assert_frame_equal(of("aligned", found).reset_index(drop=True), expected)
+
+
+def test_no_model_is_an_empty_table(outcomes, measured):
+    none = measured.head(0)
+    for table in (
+        prompt_cliffs(synthetic.cliffs(outcomes).head(0), outcomes),
+        cliff_table(none, seed=0),
+        length_table(none, seed=0),
+        difference_table(none, seed=0),
+        kept_thinking_table(synthetic.cliffs(outcomes).head(0).assign(variant="base"), outcomes, seed=0),
+    ):
+        assert table.empty
+        assert {"model", "probe"} & set(table.columns)
+
+
+def test_refits_show_how_far_the_cliff_belongs_to_the_probes_sample():
+    outcomes = synthetic.outcomes("planted", {"base": 0.8}, ["base"])
+    table = refit_table(synthetic.refits(outcomes, {0: 0.9, 1: 0.1}), outcomes, seed=0)
+    complied = table.set_index(["probe", "group", "quantity"]).loc[("boundary", "harmful, complied", "cliff")]
+    assert complied[["n", "refits"]].tolist() == [24, 2]
+    # Prompts do not differ, refits do: the interval is as wide as they are.
+    assert complied[["value", "low", "high"]].tolist() == pytest.approx([0.5, 0.1, 0.9])
+    assert set(table["group"]) == {"harmful, complied", "harmful, refused", "benign"}
+
+
+def test_differences_have_a_sign_a_test_and_one_correction(measured):
+    table = difference_table(measured, seed=0)
+    within = rows(table, kind="within", probe="boundary", quantity="cliff").set_index("other")
+    assert (within["model"] == "planted").all()  # the aligned model complied with nothing
+    assert within.loc["harmful, refused", "low"] > 0.5
+    assert within.loc["benign", "p"] < 0.001
+    (between,) = rows(table, kind="between", probe="boundary", quantity="cliff").itertuples()
+    assert (between.model, between.other, between.n) == ("planted", "aligned", 60)
+    assert between.low < between.value < between.high
+    assert between.p_holm >= between.p
+    np.testing.assert_allclose(table["p_holm"].min(), min(1, table["p"].min() * len(table)))
+
+
+def test_equal_groups_do_not_differ(measured):
+    planted = of("planted", measured)
+    same = pd.concat([planted.assign(model=model) for model in "ab"])
+    between = rows(difference_table(same, seed=0), kind="between")
+    assert (between["value"] == 0).all()
+    assert (between["p"] == 1).all()
+
+
+def test_length_goes_with_height_within_families_too(measured):
+    rng = np.random.default_rng(0)
+    n = 80
+    family = np.repeat(["plain", "roleplay"], n // 2)
+    # Within a family height falls with length; roleplay is longer and higher.
+    length = rng.integers(10, 20, n) + np.where(family == "roleplay", 30, 0)
+    height = np.where(family == "roleplay", 0.8, 0.2) - 0.01 * (length % 10) + rng.normal(0, 0.01, n)
+    cliffs = pd.DataFrame({"probe": "p", "group": "harmful", "family": family, "prompt_id": [f"{i}" for i in range(n)]})
+    cliffs = cliffs.assign(model="m", thinking_tokens=length, cliff=height, cliff_mean=height)
+    table = length_table(cliffs, seed=0).set_index("quantity")
+    assert table.loc["spearman_cliff", "value"] == pytest.approx(spearmanr(length, height).statistic)
+    assert table.loc["spearman_cliff", "low"] > 0
+    assert table.loc["within_family_cliff", "high"] < 0
+    assert table["n"].eq(n).all()
+
+
+def test_a_side_without_variation_has_no_correlation():
+    plain, within = rank_correlations([np.ones(9), np.arange(9.0)], np.zeros(9, int), seed=0)
+    assert np.isnan([plain[0].value, within[0].value]).all()
+    assert plain[0].n == 9
+
+
+def test_kept_thinking_has_rates_and_final_scores_by_label():
+    outcomes = synthetic.outcomes("m", {"base": 0.8, "keep-0": 0.2}, ["base", "keep-0"])
+    base = synthetic.cliffs(outcomes).assign(variant="base")
+    emptied = base.assign(variant="keep-0", plateau=np.nan, cliff=np.nan, final=0.9)
+    table = kept_thinking_table(pd.concat([base, emptied]), outcomes, seed=0)
+    asr = rows(table, quantity="asr").set_index("kept")
+    assert asr["value"].to_dict() == pytest.approx({0: 0.1, 1: 0.4})
+    final = rows(table, quantity="final_boundary", variant="keep-0").set_index("label")
+    assert final["value"].to_dict() == pytest.approx({"harmful": 0.9, "benign": 0.9})
+    assert final["n"].to_dict() == {"harmful": 60, "benign": 60}
+
+
+def test_figures_say_n_and_survive_missing_parts(measured, tmp_path):
+    flawed = synthetic.outcomes("planted", {"base": 0.8, "keep-0": 0.2}, ["base", "keep-0"])
+    runs = [synthetic.cliffs(flawed).assign(variant=variant) for variant in ("base", "keep-0")]
+    kept = kept_thinking_table(pd.concat(runs), flawed, seed=0)
+    refits = refit_table(synthetic.refits(flawed, {0: 0.9, 1: 0.1}), flawed, seed=0)
+    texts = {}
+    for name, figure in (
+        ("cliffs", plot_cliffs(cliff_table(measured, seed=0), refits)),
+        ("cliff_length", plot_cliff_length(measured, length_table(measured, seed=0))),
+        ("kept_thinking", plot_kept_thinking(kept)),
+        ("none", plot_kept_thinking(kept.head(0))),
+    ):
+        save(figure, tmp_path / f"{name}.svg", tmp_path / f"{name}.pdf")
+        texts[name] = (tmp_path / f"{name}.svg").read_text()
+    assert "harmful, complied (n=24)" in texts["cliffs"]
+    assert "n=36" in texts["cliff_length"]
+    assert "harmful n=60" in texts["kept_thinking"]
+
+
+def test_curves_and_layers_can_be_drawn_without_thinking(measured, tmp_path):
+    outcomes = synthetic.outcomes("m", {"base": 0.5}, ["base"])
+    cliffs = synthetic.cliffs(outcomes)
+    cliffs["curve"] = [np.full_like(curve, np.nan) for curve in cliffs["curve"]]
+    for name, figure in (
+        ("curves", plot_curves(cliffs, outcomes, tail=6, seed=0)),
+        ("layers", plot_layers(cliffs, outcomes, tail=6)),
+        ("families", plot_family_curves(cliffs, outcomes, "boundary", tail=6, seed=0)),
+    ):
+        save(figure, tmp_path / f"{name}.svg", tmp_path / f"{name}.pdf")
+    text = (tmp_path / "families.svg").read_text()
+    assert "harmful, complied (n=15)" in text  # of the wrapped prompts
+    assert "roleplay" in text

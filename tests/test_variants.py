@@ -1,0 +1,64 @@
+"""Names of variants read back, and a configuration asks for the variants it says."""
+
+import pytest
+from test_config import check_all, load
+
+from refusal_cliff import plan
+from refusal_cliff.errors import UserError
+from refusal_cliff.variants import EVERYWHERE, ON_HEADS, Variant
+
+NAMES = {
+    "base": Variant("base"),
+    "ablate-causal-0.03": Variant("ablate", ranking="causal", fraction=0.03),
+    "ablate-causal_boundary-1": Variant("ablate", ranking="causal_boundary", fraction=1.0),
+    "ablate-random12-1e-05": Variant("ablate", ranking="random12", fraction=0.00001),
+    "scale-causal-0.03-2": Variant("scale", ranking="causal", fraction=0.03, scale=2.0),
+    "keep-0": Variant("keep", kept=0.0),
+    "tune-cliff-0.017-s7": Variant("tune", selector="cliff", budget=0.017, seed=7),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_its_variant_and_the_other_way_round(name):
+    assert Variant.parse(name) == NAMES[name]
+    assert str(NAMES[name]) == name
+
+
+@pytest.mark.parametrize("name", ["", "ablate-causal", "ablate-causal-0.03-2", "keep-", "tune-cliff-0.017", "Base"])
+def test_what_names_no_variant_is_refused(name):
+    with pytest.raises(UserError, match="names no variant"):
+        Variant.parse(name)
+
+
+def test_draws_of_a_control_and_seeds_of_a_tuning_share_a_pool():
+    assert str(Variant.parse("ablate-random12-0.03").pool) == "ablate-random-0.03"
+    assert Variant.parse("tune-cliff-0.017-s7").pool == Variant.parse("tune-cliff-0.017-s0").pool
+    assert str(Variant.parse("tune-cliff-0.017-s7").pool) == "tune-cliff-0.017"
+    assert Variant.parse("ablate-causal_boundary-0.03").pool == Variant.parse("ablate-causal_boundary-0.03")
+
+
+def test_every_planned_variant_reads_back():
+    config = load(
+        ablation={"rankings": {"causal": [0.00001, 0.03, 1]}},
+        selection={"selectors": {"cliff": [0.017, 1]}, "seeds": [0, 7]},
+        as_released=True,
+    )
+    models, *_ = check_all(config)
+    names = plan.variants(config, models, "planted")
+    assert len(set(names)) == len(names)
+    assert {"ablate-causal-0.03", "ablate-causal-1", "ablate-random1-0.03", "tune-cliff-0.017-s7"} <= set(names)
+    assert {"released-causal-0.03", "boundary-causal-0.03", "scale-causal-0.03-2", "keep-0.5"} <= set(names)
+    assert names[0] == "base"
+    assert names[-1] == "tune-whole-1-s0"
+    assert [str(Variant.parse(name)) for name in names] == names
+    assert {Variant.parse(name).kind for name in names} == {*EVERYWHERE, *ON_HEADS, "keep"}
+
+
+def test_only_models_marked_so_are_ablated_and_tuned():
+    config = load()
+    models, *_ = check_all(config)
+    ablations, tunings = plan.ablation_variants(config, models, "planted"), plan.tuning_variants(config)
+    assert plan.variants(config, models, "planted") == ["base", *ablations, *tunings]
+    zeroed = [name for name in ablations if name.startswith("ablate-")]
+    assert plan.variants(config, models, "diffuse") == ["base", *zeroed]
+    assert plan.variants(config, models, "aligned") == ["base"]

@@ -6,7 +6,6 @@ import torch
 
 from refusal_cliff.architectures import check_model_folder
 from refusal_cliff.artifacts import read_table, read_tensors, settings_hash, whole_file, write_table, write_tensors
-from refusal_cliff.code_hash import code_hash
 from refusal_cliff.errors import UserError
 
 
@@ -48,22 +47,6 @@ def test_a_missing_column_is_named(tmp_path):
     write_table(pd.DataFrame({"a": [1]}), tmp_path / "table.parquet", {})
     with pytest.raises(UserError, match=r"table\.parquet: no column b"):
         read_table(tmp_path / "table.parquet", ("a", "b"))
-
-
-def test_a_scripts_hash_follows_the_modules_behind_it_and_no_others(tmp_path, monkeypatch):
-    scripts = tmp_path / "scripts"
-    package = scripts / "refusal_cliff"
-    package.mkdir(parents=True)
-    (scripts / "job.py").write_text("from refusal_cliff.upper import f\n")
-    (package / "upper.py").write_text("from refusal_cliff.lower import g\n")
-    (package / "lower.py").write_text("g = 1\n")
-    (package / "other.py").write_text("h = 1\n")
-    monkeypatch.setattr("refusal_cliff.code_hash.PACKAGE", package)
-    before = code_hash("job")
-    (package / "other.py").write_text("h = 2\n")
-    assert code_hash("job") == before
-    (package / "lower.py").write_text("g = 2\n")
-    assert code_hash("job") != before
 
 
 def model_folder(path, **config):

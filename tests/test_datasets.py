@@ -136,36 +136,58 @@ def test_normalise_keeps_meaning():
     assert datasets.normalise("What is 3 - 4?") != datasets.normalise("What is 3 + 4?")
 
 
+def assemble_all(tables, sets):
+    """Every prompt set as its own job makes it: from its datasets and those of the sets before it."""
+    found, dropped = {}, []
+    for number, prompt_set in enumerate(datasets.SETS):
+        given = {name: tables[name] for name in tables if sets[name] in datasets.SETS[: number + 1]}
+        if prompt_set in sets.values():
+            found[prompt_set], left_out = datasets.assemble(given, sets, prompt_set)
+            dropped.append(left_out)
+    return found, pd.concat(dropped, ignore_index=True)
+
+
 def test_no_request_in_two_sets():
     tables = {
-        "train": table("Rob a bank.", "bake a cake", "swim", templates=FAMILIES),
-        "fit": table("bake a CAKE!", "fly a kite"),
-        "test": table("rob a bank", "climb a tree"),
+        "train": table("Rob a bank.", "swim"),
+        "fit": table("bake a CAKE!", "fly a kite", "swim"),
+        "test": table("rob a bank", "climb a tree", "bake a cake"),
     }
-    sets, dropped = datasets.assemble(tables, {"train": "organism", "fit": "fit", "test": "test"})
-    assert sets["organism"]["request"].tolist() == ["swim"]
-    assert len(sets["fit"]) == len(sets["test"]) == 2
-    assert set(zip(dropped["dataset"], dropped["kept_in"], strict=True)) == {("train", "test"), ("train", "fit")}
+    sets, dropped = assemble_all(tables, {"train": "organism", "fit": "fit", "test": "test"})
+    assert sets["organism"]["request"].tolist() == ["Rob a bank.", "swim"]  # what a model has seen is a fact
+    assert set(sets["test"]["request"]) == {"climb a tree", "bake a cake"}
+    assert sets["fit"]["request"].tolist() == ["fly a kite"]
+    kept_in = [("test", "organism"), ("fit", "test"), ("fit", "organism")]
+    assert sorted(zip(dropped["dataset"], dropped["kept_in"], strict=True)) == sorted(kept_in)
     assert set(dropped["reason"]) == {"in another prompt set"}
+
+
+def test_a_set_does_not_depend_on_those_behind_it():
+    tables = {"train": table("a", "b"), "test": table("c", "d")}
+    sets = {"train": "organism", "test": "test"}
+    alone, _ = datasets.assemble({"train": tables["train"]}, sets, "organism")
+    pd.testing.assert_frame_equal(alone, assemble_all(tables | {"test": table("a", "x")}, sets)[0]["organism"])
 
 
 def test_one_request_in_two_jailbreaks_is_two_prompts():
     plain, wrapped = table("rob a bank"), table("rob a bank", templates=FAMILIES)
-    sets, dropped = datasets.assemble({"plain": plain, "wrapped": wrapped}, {"plain": "test", "wrapped": "test"})
-    assert len(sets["test"]) == 2 and dropped.empty
-    assert sets["test"]["prompt_id"].is_unique
-    assert list(sets["test"].columns) == list(datasets.PROMPT_COLUMNS)
+    prompts, dropped = datasets.assemble(
+        {"plain": plain, "wrapped": wrapped}, {"plain": "test", "wrapped": "test"}, "test"
+    )
+    assert len(prompts) == 2 and dropped.empty
+    assert prompts["prompt_id"].is_unique
+    assert list(prompts.columns) == list(datasets.PROMPT_COLUMNS)
 
 
 def test_duplicates_within_a_set_are_kept_once():
-    sets, dropped = datasets.assemble({"a": table("x", "y"), "b": table("X.", "z")}, {"a": "fit", "b": "fit"})
-    assert len(sets["fit"]) == 3
+    prompts, dropped = datasets.assemble({"a": table("x", "y"), "b": table("X.", "z")}, {"a": "fit", "b": "fit"}, "fit")
+    assert len(prompts) == 3
     assert dropped[["dataset", "reason", "kept_in"]].values.tolist() == [["b", "twice in this prompt set", "a"]]
 
 
 def test_dataset_that_decontamination_empties():
     with pytest.raises(UserError, match=r"dataset 'b' \(set fit\) is empty"):
-        datasets.assemble({"a": table("x"), "b": table("X")}, {"a": "test", "b": "fit"})
+        datasets.assemble({"a": table("x"), "b": table("X")}, {"a": "test", "b": "fit"}, "fit")
 
 
 def test_check_files_says_where_to_get_the_file(tmp_path):
@@ -237,7 +259,8 @@ def sheet_tables(name, data_dir, monkeypatch):
             if row["source"] == "grammar"
             else datasets.read_file(data_dir / row["location"])
         )
-        tables[dataset] = datasets.wrap(datasets.select_rows(whole, row, 0), cfg.templates(attacks, row["attacks"]))
+        templates = {family: attacks.loc[[family], "template"].tolist() for family in row["attacks"]}
+        tables[dataset] = datasets.wrap(datasets.select_rows(whole, row, 0), templates)
     return tables, sheet["set"].to_dict()
 
 
@@ -251,7 +274,7 @@ def assert_disjoint(sets):
 
 def test_default_prompts(monkeypatch):
     tables, of = sheet_tables("config", ROOT, monkeypatch)
-    sets, dropped = datasets.assemble(tables, of)
+    sets, dropped = assemble_all(tables, of)
     assert dropped.empty
     assert_disjoint(sets)
     trained = set(sets["organism"]["family"]) | set(sets["pool"]["family"])
@@ -263,7 +286,7 @@ def test_default_prompts(monkeypatch):
 def test_real_benchmarks(monkeypatch):
     """AdvBench and JailbreakBench share requests word for word: none of them may be on two sides."""
     tables, of = sheet_tables("benchmarks", BENCHMARKS, monkeypatch)
-    sets, dropped = datasets.assemble(tables, of)
+    sets, dropped = assemble_all(tables, of)
     assert_disjoint(sets)
     assert len(dropped) >= 11
     assert len(sets["test"].query("dataset == 'jailbreakbench'")) > 90

@@ -42,6 +42,8 @@ def test_an_intention_counts_anywhere_in_the_thinking(thinking, expected):
 def traces():
     return pd.DataFrame(
         {
+            "model": "planted",
+            "variant": "base",
             "prompt_id": ["a", "b", "c"],
             "sample": 0,
             "thinking": ["Easy enough.", "I should decline.", "\n"],

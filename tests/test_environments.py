@@ -98,3 +98,21 @@ def test_every_rule_is_written_once_and_found_by_its_name():
     for rule, _, _ in RULES:
         assert len(re.findall(rf"rule.* {rule}(?: with)?:$", text, re.M)) == 1, rule
     assert len(text.splitlines()) <= 1500
+
+
+def floors():
+    """The floor of every module of the package, as docs/architecture.md stacks them."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    stack = re.search(r"imports only from floors below it:\n\n((?:    .*\n)+)", page)[1]
+    return {name: floor for floor, line in enumerate(stack.splitlines()) for name in line.split()}
+
+
+def test_a_module_imports_only_from_floors_below_it():
+    floor, modules = floors(), sorted(PACKAGE.glob("*.py"))
+    assert {path.stem for path in modules} - {"__init__"} == set(floor) - {"plots"}
+    for path in [*modules, *(PACKAGE / "plots").glob("*.py")]:
+        own = floor["plots"] if path.parent.name == "plots" else floor.get(path.stem)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("refusal_cliff."):
+                other = node.module.split(".")[1]
+                assert floor[other] < own or other == path.parent.name, f"{path.name} imports {other}"

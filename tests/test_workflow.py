@@ -1,11 +1,13 @@
 """The workflow itself: dry runs of every config, and one small real run from prompts to report."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -47,7 +49,7 @@ def snakemake(project, *arguments, check=True):
 def test_every_config_has_a_complete_plan(project, name):
     path = f"{name}.yaml" if "/" in name else f"config/{name}.yaml"
     plan = snakemake(project, "--dry-run", "--quiet", "rules", "--configfile", path)
-    for rule in ("generate_traces", "judge_traces", "score_cliffs", "rank_heads", "tune_adapter", "build_report"):
+    for rule in ("generate_traces", "judge_variants", "score_cliffs", "measure_heads", "tune_adapter", "build_report"):
         assert rule in plan
 
 
@@ -123,19 +125,8 @@ def test_a_run_ends_with_claims_tables_figures_and_report(finished):
     project, _, output = finished
     results = project / "results"
     claims = pd.read_csv(results / "claims.csv")
-    assert claims.columns.tolist() == [
-        "id",
-        "claim",
-        "model",
-        "metric",
-        "predicted",
-        "estimate",
-        "low",
-        "high",
-        "n",
-        "verdict",
-    ]
-    assert set(claims["verdict"]) <= {"supported", "not supported", "inconclusive"}
+    assert set(claims["verdict"]) <= {"supported", "not supported", "inconclusive", "no data"}
+    assert (claims["verdict"] == "no data").equals(claims["reason"].notna())
     measured = claims.dropna(subset=["estimate", "low", "high"])
     assert len(measured) > 10
     assert (measured["low"] <= measured["estimate"] + 1e-9).all()
@@ -153,11 +144,18 @@ def test_a_run_ends_with_claims_tables_figures_and_report(finished):
     assert (results / "report.html").stat().st_size > 100_000
 
 
-def test_every_table_that_a_claim_reads_has_the_row_it_looks_for(finished):
-    claims = pd.read_csv(finished[0] / "results" / "claims.csv")
+def test_every_claim_is_a_cell_of_a_table(finished):
+    results = finished[0] / "results"
+    claims = pd.read_csv(results / "claims.csv").dropna(subset="row")
+    tables = {name: pd.read_csv(results / "tables" / f"{name}.csv") for name in claims["table"].unique()}
+    assert len(claims) > 50
+    for claim in claims.itertuples():
+        cell = tables[claim.table].iloc[int(claim.row) - 1]
+        assert cell["model"] == claim.model
+        assert cell[claim.column] == pytest.approx(claim.estimate, nan_ok=True), claim.id
     asked = {"held_out", "selective", "other_data", "elsewhere", "not_next_token"}
     wanted = {f"probe_{name}" for name in asked} | {"ranking_agrees_direct", "ranking_agrees_gradient"}
-    wanted |= {"ranking_stable", "judges_agree", "perplexity_after_causal", "probe_held_out_recognition"}
+    wanted |= {"ranking_stable", "judges_agree", "perplexity_after_causal", "asr_after_causal", "asr_tuned"}
     assert wanted <= set(claims.loc[claims["model"] == "planted", "id"])
 
 
@@ -165,10 +163,10 @@ def test_recovery_says_where_the_planted_heads_rank(finished):
     recovery = pd.read_csv(finished[0] / "results" / "tables" / "recovery.csv")
     columns = ["organism", "seed", "circuit", "depth", "share", "ranking", "k", "precision", "recall"]
     assert recovery.columns.tolist() == [*columns, "average_precision"]
-    assert set(recovery["ranking"]) == {"direct", "causal", "gradient"}
+    assert set(recovery["ranking"]) == {"direct", "causal", "causal_boundary", "gradient"}
     assert recovery["average_precision"].between(0, 1).all()
     heads = pd.read_csv(finished[0] / "results" / "tables" / "recovery_heads.csv")
-    assert heads[["complied_without", "complied_alone", "rank_causal"]].notna().all(axis=None)
+    assert heads[["complied_without", "complied_alone", "rank_causal", "rank_causal_boundary"]].notna().all(axis=None)
 
 
 def test_tables_hold_every_variant_with_an_interval(finished):
@@ -232,25 +230,123 @@ def test_a_finished_run_has_nothing_to_do(finished):
     assert "Nothing to be done" in snakemake(finished[0], *SMALL, "-n")
 
 
-def test_editing_a_module_reruns_the_jobs_that_use_it_and_no_others(finished):
-    module = finished[0] / "workflow" / "scripts" / "refusal_cliff" / "selection.py"
-    source = module.read_text()
+def planned(project, *arguments):
+    """Names of the rules that would run."""
+    plan = snakemake(project, *SMALL, *arguments, "-n")
+    return set(re.findall(r"^(?:local)?rule (\w+):", plan, re.M))
+
+
+@contextmanager
+def edited(path, change):
+    """A file with its text changed while the block runs."""
+    text = path.read_text()
+    assert change(text) != text
+    path.write_text(change(text))
     try:
-        module.write_text(source + "\n")
-        plan = snakemake(finished[0], *SMALL, "-n")
+        yield
     finally:
-        module.write_text(source)
-    assert "rule select_examples" in plan
-    assert "rule train_probe" not in plan
-    assert "rule rank_heads" not in plan
+        path.write_text(text)
+
+
+def test_rewording_any_module_reruns_nothing(finished):
+    package = finished[0] / "workflow" / "scripts" / "refusal_cliff"
+    with ExitStack() as edits:
+        for module in package.rglob("*.py"):
+            edits.enter_context(
+                edited(module, lambda text: text.replace('"""', '"""Reworded. ', 1) + "\n# a comment\n")
+            )
+        assert planned(finished[0]) == set()
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new", "reruns"),
+    [
+        ("selection", 'kind="stable"', 'kind="mergesort"', {"select_examples", "tune_adapter"}),
+        ("architectures", '"gemma", ', '"gemma", "olmo", ', set()),
+        ("stats", "RESAMPLES = 2000", "RESAMPLES = 1999", {"evaluate_probes", "tabulate_cliffs", "evaluate_claims"}),
+    ],
+)
+def test_editing_a_module_reruns_the_jobs_that_use_it_and_no_others(finished, module, old, new, reruns):
+    path = finished[0] / "workflow" / "scripts" / "refusal_cliff" / f"{module}.py"
+    with edited(path, lambda text: text.replace(old, new)):
+        found = planned(finished[0])
+    assert reruns <= found
+    assert bool(reruns) == bool(found)
+    if module == "stats":
+        assert found <= MEASURED
+    assert not found & {"train_organism", "plant_organism", "train_guard", "train_probe", "measure_heads"}
+
+
+MEASURED = {"collect_outcomes", "evaluate_probes", "evaluate_claims", "build_report", "all"}
+MEASURED |= {path.stem for name in ("tabulate", "plot") for path in (ROOT / "workflow/scripts").glob(f"{name}_*.py")}
+"""Rules that compute from what models did; none of them loads one."""
+
+
+def test_another_test_dataset_trains_no_organism_again(finished):
+    sheet = finished[0] / "tests" / "config" / "small_datasets.tsv"
+
+    def add(text):
+        row = next(line for line in text.splitlines() if line.startswith("benign\ttest"))
+        return text + row.replace("benign\ttest", "more\ttest", 1).replace("0.7-1", "0.5-0.6") + "\n"
+
+    with edited(sheet, add):
+        found = planned(finished[0])
+    assert {"read_dataset", "generate_traces", "judge_variants"} <= found
+    assert not found & {"train_organism", "plant_organism", "train_guard"}
 
 
 def test_changing_one_setting_reruns_only_what_reads_it(finished):
     changed = finished[0] / "changed.yaml"
     changed.write_text("tuning: {steps: 11}")
-    plan = snakemake(finished[0], *SMALL, changed, "-n")
-    assert "rule tune_adapter" in plan
-    assert "rule rank_heads" not in plan
+    found = planned(finished[0], changed)
+    assert "tune_adapter" in found
+    assert not found & {"measure_heads", "train_probe", "extract_activations"}
+
+
+def test_more_memory_for_a_model_reruns_nothing(finished):
+    sheet = finished[0] / "tests" / "config" / "small_models.tsv"
+    with edited(sheet, lambda text: text.replace("\t2000\t", "\t3000\t")):
+        assert planned(finished[0]) == set()
+
+
+def test_another_workflow_imports_this_one(tmp_path):
+    """As a module under a prefix: the whole of it plans, and a target runs, in a folder with other results."""
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    shutil.copytree(ROOT / "tests" / "config", tmp_path / "tests" / "config")
+    (tmp_path / "Snakefile").write_text(
+        f"""
+configfile: "config/config.yaml"
+
+module cliff:
+    snakefile: "{ROOT / "Snakefile"}"
+    config: config
+    prefix: "safety"
+
+use rule * from cliff as cliff_*
+
+rule study:
+    default_target: True
+    input: rules.cliff_all.input
+"""
+    )
+    plan = snakemake(tmp_path, *SMALL, "-n")
+    assert "rule cliff_build_report" in plan
+    assert "safety/results/report.html" in plan
+    snakemake(tmp_path, *SMALL, "--", "safety/results/prompts/organism.parquet")
+    assert (tmp_path / "safety" / "results" / "prompts" / "organism.parquet").is_file()
+    assert not (tmp_path / "results").exists()
+
+
+def test_without_a_guard_phrases_judge(project, tmp_path):
+    """The judge of harm may be the phrases; then no row of the model sheet has to be a guard."""
+    sheet = pd.read_csv(ROOT / "tests" / "config" / "small_models.tsv", sep="\t", dtype=str, keep_default_na=False)
+    sheet[sheet["role"] == "subject"].to_csv(tmp_path / "models.tsv", sep="\t", index=False)
+    config = f"sheets={{models: {tmp_path / 'models.tsv'}}}"
+    plan = snakemake(project, "-n", *SMALL, "--config", config, "judges={harm: phrases}")
+    assert "rule judge_variants" in plan
+    assert "train_guard" not in plan
+    output = snakemake(project, "-n", *SMALL, "--config", config, check=False)
+    assert "judges.guard.model" in output and "Traceback" not in output
 
 
 @needs_benchmarks

@@ -21,7 +21,7 @@ from refusal_cliff.errors import UserError
 from refusal_cliff.head_effects import EFFECTS
 from refusal_cliff.organisms import circuits
 from refusal_cliff.rankings import CONTROLLED
-from refusal_cliff.variants import CONTINUED, EVERYWHERE, ON_HEADS, Variant
+from refusal_cliff.variants import CONTINUED, EVERYWHERE, KINDS, ON_HEADS, Variant
 
 try:
     settings.validate(config)
@@ -63,11 +63,11 @@ model_sheet = circuits.with_recovery(model_sheet, RECOVERY)
 
 wildcard_constraints:
     model=one_of(model_sheet.index),
-    variant="base|(ablate|mean|boundary|restore|released|scale|keep|tune)-[^/]+",
+    variant=rf"base|({'|'.join(KINDS)})-[^/]+",
     prompts=one_of(PROMPT_SETS),
     dataset=one_of(dataset_sheet.index),
     probe=one_of(PROBES),
-    selector="cliff|random|rule|guard|whole",
+    selector=one_of([*config["selection"]["selectors"], "whole"]),
     budget=r"[0-9.]+",
     seed=r"\d+",
     grid="|grid_",  # what the target grid makes stands beside what a run makes by default

@@ -50,7 +50,7 @@ rule write_edit:
     benchmark:
         "<benchmarks>/write_edit/{model}.{variant}.jsonl"
     wildcard_constraints:
-        variant="(ablate|mean|boundary|restore|released|scale|keep)-[^/]+",
+        variant=rf"({'|'.join([*ON_HEADS, 'keep'])})-[^/]+",
     conda:
         "../../envs/analysis.yaml"
     params:

@@ -13,6 +13,8 @@ EVERYWHERE = ("base", "ablate", "scale", "mean", "released", "tune")
 CONTINUED = ("boundary", "restore", "keep")
 # These do something to the first heads of a ranking.
 ON_HEADS = ("ablate", "mean", "boundary", "restore", "released", "scale")
+KINDS = (*ON_HEADS, "keep", "tune")
+"""What can be done to a base model."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Variant:
     NUMBER: ClassVar[str] = r"\d+(?:\.\d+)?(?:e-\d+)?"
     FORMS: ClassVar[dict[str, tuple[str, ...]]] = {
         "base": (),
-        **dict.fromkeys(("ablate", "mean", "boundary", "restore", "released"), ("ranking", "fraction")),
+        **dict.fromkeys(ON_HEADS, ("ranking", "fraction")),
         "scale": ("ranking", "fraction", "scale"),
         "keep": ("kept",),
         "tune": ("selector", "budget", "seed"),

@@ -304,6 +304,11 @@ def trained(tables):
     return resid, unembedding_rows, probes
 
 
+def test_the_last_layer_is_that_of_each_model_and_probe():
+    table = pd.DataFrame({"model": list("aaabb"), "probe": list("ppqpp"), "layer": [0, 1, 0, 1, 2]})
+    assert probe_table(table)["last_layer"].tolist() == [False, True, True, False, True]
+
+
 def test_every_number_has_an_interval_and_a_count(tables):
     prompts, rows, verdicts = tables
     resid, unembedding_rows, probes = trained(tables)

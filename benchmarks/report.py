@@ -118,34 +118,38 @@ def draw(all_measured: dict[str, pd.DataFrame], path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
 
 
+def section(path: Path) -> str:
+    """Everything measured on one machine, as Markdown."""
+    timings, machine = pd.read_csv(path), json.loads(path.with_suffix(".json").read_text())
+    measured = ratios(timings)
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    parts = {
+        f"### {path.stem.upper()}": f"{machine['device']}; {versions}. Medians of at least "
+        f"{measured['rounds'].min()} rounds and their range.",
+        "**Goals**": goal_table(measured),
+        "**Probe scores: speed over the bare pass**": method_table(measured, "scoring", "speed", "scores by"),
+        "**Effects of all heads: time in bare passes**": method_table(measured, "ranking", "passes", "ablated"),
+        "**Generation: speed over the unedited model**": method_table(measured, "generation", "speed", "model"),
+        "**Growth**: exponents of time, fitted to the numbers in brackets, ± standard error (what does not grow: 128 "
+        "tokens, 1 prompt, 8 heads, 4 layers)": exponent_table(timings),
+    }
+    shown = [
+        (title, part if isinstance(part, str) else part.to_markdown(index=False, disable_numparse=True))
+        for title, part in parts.items()
+    ]
+    return "\n\n".join(text for pair in shown for text in pair)
+
+
+def page(text: str, results: Path) -> str:
+    """The page with what `results` holds between its markers."""
+    sections = "\n\n".join(section(path) for path in sorted(results.glob("*.csv")))
+    marked = r"(<!-- measured -->\n).*(<!-- end of measured -->)"
+    return re.sub(marked, lambda found: f"{found[1]}\n{sections}\n\n{found[2]}", text, flags=re.DOTALL)
+
+
 def main() -> None:
-    sections, all_measured = [], {}
-    for path in sorted(RESULTS.glob("*.csv")):
-        timings, machine = pd.read_csv(path), json.loads(path.with_suffix(".json").read_text())
-        measured = ratios(timings)
-        all_measured[path.stem] = measured
-        versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-        intro = (
-            f"{machine['device']}; {versions}. Medians of {measured['rounds'].min()} rounds, and the range over rounds."
-        )
-        scores = method_table(measured, "scoring", "speed", "scores by")
-        effects = method_table(measured, "ranking", "passes", "ablated")
-        parts = {
-            f"## Measured: {path.stem}": intro,
-            "**Goals.**": goal_table(measured),
-            "**Probe scores: speed over the bare pass.**": scores,
-            "**Effects of all heads: time in bare passes** (one prompt).": effects,
-            "**Growth**: exponents of time in what grows, fitted to the numbers in brackets, ± standard error "
-            "(what does not grow: 128 tokens, 1 prompt, 8 heads, 4 layers).": exponent_table(timings),
-        }
-        for title, part in parts.items():
-            sections += [title, part if isinstance(part, str) else part.to_markdown(index=False, disable_numparse=True)]
-    draw(all_measured, DOCS / "speed.svg")
-    page, marked = DOCS / "speed.md", r"(<!-- measured -->\n).*(<!-- end of measured -->)"
-    text = "\n\n".join(sections)
-    page.write_text(
-        re.sub(marked, lambda found: f"{found[1]}\n{text}\n\n{found[2]}", page.read_text(), flags=re.DOTALL)
-    )
+    draw({path.stem: ratios(pd.read_csv(path)) for path in sorted(RESULTS.glob("*.csv"))}, DOCS / "speed.svg")
+    (DOCS / "speed.md").write_text(page((DOCS / "speed.md").read_text(), RESULTS))
 
 
 if __name__ == "__main__":

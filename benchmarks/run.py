@@ -8,7 +8,6 @@ alternating rounds, so that what else the machine does falls on all of them. Wri
 import argparse
 import copy
 import importlib.metadata
-import itertools
 import json
 import os
 import platform
@@ -40,6 +39,7 @@ FLOOR = "bare pass"
 HIDDEN, VOCABULARY, PROBES, BOUNDARY, NEW_TOKENS = 512, 32000, 4, 4, 64
 EDITED = [(2, 1, 0.0), (5, 6, 0.0), (9, 3, 0.0)]
 """About 3 % of the heads, as in the workflow."""
+EXPERIMENTS = ("scoring", "ranking", "generation", "growth")
 Methods = dict[str, Callable[[], Any]]
 
 
@@ -223,10 +223,9 @@ def seconds(method: Callable[[], Any], device: str) -> float:
 
 def timed(experiment: str, setting: Setting, methods: Methods, rounds: int, device: str) -> pd.DataFrame:
     """Time all methods in alternation, each round in another order: a row per method and round."""
-    names, rows = list(methods), []
-    methods[names[0]]()
+    rng, rows = np.random.default_rng(5), []
     for number in range(rounds):
-        for name in itertools.islice(itertools.cycle(names), number % len(names), number % len(names) + len(names)):
+        for name in rng.permutation(list(methods)):
             rows.append((experiment, *asdict(setting).values(), name, number, seconds(methods[name], device)))
     table = pd.DataFrame(rows, columns=["experiment", *asdict(setting), "method", "round", "seconds"])
     print(experiment, setting, table.groupby("method", sort=False)["seconds"].median().round(4).to_dict(), flush=True)
@@ -249,14 +248,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--rivals", nargs="+", default=list(RIVALS), choices=[*RIVALS, "none"])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--experiments",
+        nargs="+",
+        default=EXPERIMENTS,
+        choices=EXPERIMENTS,
+        help="others keep what was measured before",
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="of rankings; what is near the floor gets twice as many")
     arguments = parser.parse_args()
     device, rounds = arguments.device, arguments.rounds
     rivals = [name for name in arguments.rivals if name != "none"]
     # One thread: a pool of them would wait for whatever else runs on the machine.
     torch.set_num_threads(1)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{device}.json").write_text(json.dumps(machine(device, rivals), indent=1) + "\n")
     sizes = {128: 4, 512: 2, 2048: 1}
     plan = [("scoring", Setting(tokens, prompts), (scoring, rivals)) for tokens, prompts in sizes.items()]
     # Ablation everywhere takes as many passes at any length: growth in tokens shows that, and long ones take hours.
@@ -271,11 +275,19 @@ def main() -> None:
     }.items():
         settings = [Setting(**(asdict(base) | {name: value})) for value in values]
         plan += [(f"growth in {name}", setting, (growing,)) for setting in settings]
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{device}.csv"
+    path.with_suffix(".json").write_text(json.dumps(machine(device, rivals), indent=1) + "\n")
     tables = []
+    if path.exists():
+        before = pd.read_csv(path)
+        tables.append(before[~before["experiment"].str.split().str[0].isin(arguments.experiments)])
     for experiment, setting, (make, *options) in plan:
-        methods = make(setting, device, *options)
-        tables.append(timed(experiment, setting, methods, rounds, device))
-        pd.concat(tables).to_csv(RESULTS / f"{device}.csv", index=False, float_format="%.5f")
+        if experiment.split()[0] in arguments.experiments:
+            methods = make(setting, device, *options)
+            many = 2 * rounds + 1 if experiment in ("scoring", "generation") else rounds
+            tables.append(timed(experiment, setting, methods, many, device))
+            pd.concat(tables).to_csv(path, index=False, float_format="%.5f")
 
 
 if __name__ == "__main__":

@@ -122,6 +122,12 @@ def test_at_the_last_layer_only_the_last_position_matters(tiny_model, encoded, w
     )
 
 
+def test_what_follows_the_boundary_must_be_left_out(tiny_llama, w):
+    encoded = [EncodedTrace([5, 6, 7, 8], {"boundary": (1, 3)})]
+    with pytest.raises(ValueError, match="must end with their boundary"):
+        boundary_causal_effects(tiny_llama, encoded, w, pad_id=0, batch_size=1)
+
+
 def test_direct_contributions_and_the_other_writers_add_up_to_the_logit(tiny_model, w):
     """Embedding + attention + MLP writes, seen through the frozen norm, are the probe's logit without its bias."""
     ids = torch.randint(10, 300, (3, 17), generator=torch.Generator().manual_seed(2))

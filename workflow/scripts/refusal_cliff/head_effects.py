@@ -162,6 +162,9 @@ def boundary_causal_effects(
 
     Returns:
         [trace, layer, head]: logit of the unedited run minus logit of the ablated run.
+
+    Raises:
+        ValueError: a trace goes on after its boundary.
     """
     import torch
 
@@ -171,9 +174,10 @@ def boundary_causal_effects(
     n_layers, n_heads, _ = head_counts(model)
     direction = torch.as_tensor(w, dtype=torch.float64)
     effects = np.empty((len(encoded), n_layers, n_heads))
-    # The boundary is the same tokens in every trace and the last ones: with left padding, the same columns.
-    first, stop = encoded[0].spans["boundary"]
-    width = stop - first
+    if any(trace.spans["boundary"][1] != len(trace.ids) for trace in encoded):
+        raise ValueError("traces must end with their boundary")
+    # The boundary is the same tokens in every trace: with left padding, the same columns.
+    width = len(range(*encoded[0].spans["boundary"]))
     versions = MAX_TOKENS // (width * (1 + n_layers * n_heads))
     for batch in length_batches([trace.ids for trace in encoded], max(1, min(batch_size, versions))):
         ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)

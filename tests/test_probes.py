@@ -352,8 +352,3 @@ def test_figures_show_every_probe_and_keep_text_as_text(tables, tmp_path):
         text = (tmp_path / f"{name}.svg").read_text()
         assert "last probe</text>" in text
         assert "tiny" in text
-
-
-def test_the_last_layer_is_that_of_each_model_and_probe():
-    table = pd.DataFrame({"model": list("aaabb"), "probe": list("ppqpp"), "layer": [0, 1, 0, 1, 2]})
-    assert probe_table(table)["last_layer"].tolist() == [False, True, True, False, True]

@@ -4,6 +4,11 @@ import time
 
 STARTED = time.time()
 CLAIM_TABLES = sorted({"alignment", *claim_sheet["table"]})
+KNOWN_TABLES = {Path(path).stem.removeprefix("{grid}") for path in TABLES}
+if unknown := set(CLAIM_TABLES) - KNOWN_TABLES:
+    raise WorkflowError(
+        f"{config['sheets']['claims']}: no table {', '.join(unknown)}; choose one of {', '.join(sorted(KNOWN_TABLES))}"
+    )
 
 
 rule evaluate_claims:

@@ -104,6 +104,14 @@ def test_causal_effects_do_not_depend_on_how_many_heads_run_together(tiny_llama,
         np.testing.assert_allclose(effects(*arguments), own, rtol=1e-4, atol=1e-4)
 
 
+def test_a_boundary_may_be_one_token(tiny_model, encoded, w):
+    short = [EncodedTrace(trace.ids, {"boundary": (len(trace.ids) - 1, len(trace.ids))}) for trace in encoded]
+    expected = recomputed(tiny_model, short, w, slice(-1, None))
+    for batch_size in (1, 3):
+        found = boundary_causal_effects(tiny_model, short, w, pad_id=0, batch_size=batch_size)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_a_head_that_writes_nothing_has_no_effect(encoded, w):
     model = make_tiny_model("llama")
     d_head = head_counts(model)[2]

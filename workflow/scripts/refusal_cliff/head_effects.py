@@ -4,9 +4,8 @@ An `effect` is what a head adds to the probe's logit w·h + b at the last bounda
 refusal.
 """
 
-from collections.abc import Callable, Mapping
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -113,7 +112,7 @@ def causal_effects(
     import torch
     from tqdm import tqdm
 
-    from refusal_cliff.hooks import call_block, captured_calls, masked_heads
+    from refusal_cliff.hooks import call_block, captured_calls, masked_heads, over_tensors
     from refusal_cliff.models import blocks, final_norm, head_counts, run_decoder
 
     n_layers, n_heads, _ = head_counts(model)
@@ -127,13 +126,13 @@ def causal_effects(
             with captured_calls(model) as calls:
                 last = run_decoder(model, ids, mask).last_hidden_state[:, -1]
             clean = last.cpu().double() @ direction
-            copied = _over_tensors(cache(partial(_copied, copies=together)), calls.options)
+            copied = over_tensors(cache(partial(_copied, copies=together)), calls.options)
             # Ablating a head leaves the layers below untouched: every run starts at the head's own layer.
             below = calls.state
             for layer, block in enumerate(blocks(model)):
                 for heads in torch.arange(n_heads).split(together):
                     rows = len(heads) * len(batch)
-                    options = _over_tensors(lambda option, rows=rows: option[:rows], copied)
+                    options = over_tensors(lambda option, rows=rows: option[:rows], copied)
                     kept = 1 - torch.eye(n_heads)[heads].repeat_interleave(len(batch), dim=0)
                     state = _copied(below, len(heads))
                     with masked_heads(model, layer, kept[:, None]):
@@ -152,7 +151,7 @@ def boundary_causal_effects(
     """The exact change that ablating each head, alone and at the boundary tokens alone, makes to the probe's logit.
 
     What comes before the boundary is not touched: it is run once, and its keys and values are kept. The boundary's few
-    tokens then go through the layers in one sweep, in as many versions as there are heads, from each head's layer on.
+    tokens then go through the layers in one pass, in as many versions as there are heads, from each head's layer on.
     The versions stand side by side in one sequence and do not see each other, so that they read one cache: all heads
     together cost about heads * (layers + 1) / 2 times the boundary's tokens.
 
@@ -168,8 +167,8 @@ def boundary_causal_effects(
     """
     import torch
 
-    from refusal_cliff.hooks import call_block, captured_calls, masked_heads
-    from refusal_cliff.models import blocks, eager_attention, final_norm, head_counts, run_prefix
+    from refusal_cliff.hooks import versions_without_heads
+    from refusal_cliff.models import head_counts, run_prefix
 
     n_layers, n_heads, _ = head_counts(model)
     direction = torch.as_tensor(w, dtype=torch.float64)
@@ -183,61 +182,16 @@ def boundary_causal_effects(
         ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
         with torch.inference_mode():
             rest = run_prefix(model, ids, mask, width)
-            # The eager implementation spells out the mask of these rows, which the versions' own is made from.
-            with eager_attention(model), captured_calls(model) as calls:
-                model.get_decoder()(**rest)
-            rest["past_key_values"].crop(-width)
-            state = calls.state[:, None]
-            for layer, block in enumerate(blocks(model)):
-                # One more version for each head of this layer, next to the unedited one and those of the layers below.
-                state = torch.cat([state, state[:, :1].expand(-1, n_heads, -1, -1)], dim=1)
-                count = state.shape[1]
-                kept = torch.ones(count, n_heads)
-                kept[-n_heads:] -= torch.eye(n_heads)
-                with masked_heads(model, layer, kept.repeat_interleave(width, dim=0)):
-                    packed = call_block(block, state.flatten(1, 2), _side_by_side(calls.options[layer], count))
-                state = packed.unflatten(1, (count, width))
-            logits = final_norm(model)(state[:, :, -1]).cpu().double() @ direction
+            with versions_without_heads(model, width):
+                states = model.get_decoder()(**rest).last_hidden_state
+            logits = states.unflatten(1, (-1, width))[:, :, -1].cpu().double() @ direction
             effects[batch] = (logits[:, :1] - logits[:, 1:]).unflatten(1, (n_layers, n_heads)).numpy()
     return effects
-
-
-def _over_tensors(function: Callable, value: Any) -> Any:
-    """`value`, an option of decoder blocks or a collection of such, with `function` applied to its tensors."""
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        return function(value)
-    if isinstance(value, list | tuple):
-        return type(value)(_over_tensors(function, part) for part in value)
-    if isinstance(value, dict):
-        return {name: _over_tensors(function, part) for name, part in value.items()}
-    return value
 
 
 def _copied(option: "torch.Tensor", copies: int) -> "torch.Tensor":
     """A tensor [batch, ...] for that many copies of the batch, one after the other."""
     return option.repeat(copies, *[1] * (option.ndim - 1))
-
-
-def _side_by_side(options: Mapping[str, Any], count: int) -> dict[str, Any]:
-    """Options of a decoder block for `count` versions of the same last tokens, one after the other in one sequence.
-
-    Args:
-        options: of a pass over those tokens after a cache, with attention_mask [batch, 1, pos, cached + pos], added to
-            attention scores; other tensors are [batch, pos, ...].
-    """
-    import torch
-
-    mask = options["attention_mask"]
-    others = {name: option for name, option in options.items() if name != "attention_mask"}
-    packed = _over_tensors(lambda option: option.repeat(1, count, *[1] * (option.ndim - 2)), others)
-    width = mask.shape[2]
-    # [batch, 1, version, pos, version, pos]: each version sees itself, as the unedited one does, and no other.
-    same = torch.eye(count, dtype=torch.bool, device=mask.device)[:, None, :, None]
-    own = torch.where(same, mask[:, :, None, :, None, -width:], torch.finfo(mask.dtype).min)
-    cached = mask[..., :-width].repeat(1, 1, count, 1)
-    return packed | {"attention_mask": torch.cat([cached, own.flatten(4, 5).flatten(2, 3)], dim=-1)}
 
 
 def gradient_effects(

@@ -8,6 +8,7 @@ ways give the same logits.
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -172,17 +173,85 @@ def _state(output: Any) -> torch.Tensor:
     return output[0] if isinstance(output, tuple) else output
 
 
+def over_tensors(function: Callable, value: Any) -> Any:
+    """`value`, an option of decoder blocks or a collection of such, with `function` applied to its tensors."""
+    if isinstance(value, torch.Tensor):
+        return function(value)
+    if isinstance(value, list | tuple):
+        return type(value)(over_tensors(function, part) for part in value)
+    if isinstance(value, dict):
+        return {name: over_tensors(function, part) for name, part in value.items()}
+    return value
+
+
+def _masked(model: PreTrainedModel, kept: torch.Tensor) -> PreHook:
+    """A function that multiplies the z of a layer by `kept`, which broadcasts to [batch, pos, head]."""
+    _, n_heads, _ = head_counts(model)
+    return lambda projection_input: (
+        split_heads(projection_input, n_heads) * kept[..., None].to(projection_input)
+    ).flatten(-2)
+
+
 @contextmanager
 def masked_heads(model: PreTrainedModel, layer: int, kept: torch.Tensor) -> Iterator[None]:
     """Multiply z of a layer by `kept`, which broadcasts to [batch, pos, head], while the block runs."""
-    _, n_heads, _ = head_counts(model)
-
-    def function(projection_input: torch.Tensor) -> torch.Tensor:
-        z = split_heads(projection_input, n_heads)
-        return (z * kept[..., None].to(z)).flatten(-2)
-
-    with attached([(output_projection(model, layer), function)]):
+    with attached([(output_projection(model, layer), _masked(model, kept))]):
         yield
+
+
+@contextmanager
+def versions_without_heads(model: PreTrainedModel, width: int) -> Iterator[None]:
+    """Split passes over `width` tokens after a cache into one version without each head, from its layer on.
+
+    The versions stand side by side in one sequence and are hidden from each other, so that they read one cache. A pass
+    gives states [batch, version * pos, d_model]: of the unedited version, then without head 0 of layer 0, and so on.
+    """
+    n_layers, n_heads, _ = head_counts(model)
+
+    def branch(layer: int, block: nn.Module, inputs: tuple, options: dict) -> tuple[tuple, dict]:
+        options = dict(options)
+        state, *others = inputs or (options.pop("hidden_states"),)
+        if others:
+            raise RuntimeError(f"{type(block).__name__} takes further positional arguments, which cannot be split")
+        if options["attention_mask"] is None:  # a single token, which sees all
+            cached = options["past_key_values"].get_seq_length(layer)
+            options["attention_mask"] = torch.ones(len(state), 1, 1, cached + 1, dtype=torch.bool, device=state.device)
+        # Each head of this layer starts from the unedited version.
+        state = torch.cat([state, state[:, :width].repeat(1, n_heads, 1)], dim=1)
+        return (state,), _side_by_side(options, state.shape[1] // width, width)
+
+    def without(layer: int) -> PreHook:
+        kept = torch.ones(1 + (layer + 1) * n_heads, n_heads)
+        kept[-n_heads:] -= torch.eye(n_heads)
+        return _masked(model, kept.repeat_interleave(width, dim=0))
+
+    handles = [
+        block.register_forward_pre_hook(partial(branch, layer), with_kwargs=True)
+        for layer, block in enumerate(blocks(model))
+    ]
+    try:
+        with attached([(output_projection(model, layer), without(layer)) for layer in range(n_layers)]):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _side_by_side(options: Mapping[str, Any], count: int, width: int) -> dict[str, Any]:
+    """Options of a decoder block for `count` versions of the same last tokens, one after the other in one sequence.
+
+    Args:
+        options: of a pass over those tokens after a cache, with attention_mask bool [batch, 1, pos, cached + pos];
+            other tensors are [batch, pos, ...].
+    """
+    mask = options["attention_mask"]
+    others = {name: option for name, option in options.items() if name != "attention_mask"}
+    packed = over_tensors(lambda option: option.repeat(1, count, *[1] * (option.ndim - 2)), others)
+    # [batch, 1, version, pos, version, pos]: each version sees itself, as the unedited one does, and no other.
+    same = torch.eye(count, dtype=torch.bool, device=mask.device)[:, None, :, None]
+    own = same & mask[:, :, None, :, None, -width:]
+    cached = mask[..., :-width].repeat(1, 1, count, 1)
+    return packed | {"attention_mask": torch.cat([cached, own.flatten(4, 5).flatten(2, 3)], dim=-1)}
 
 
 @contextmanager

@@ -2,8 +2,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from refusal_cliff.errors import UserError
-from refusal_cliff.head_effects import ranking_traces
 from refusal_cliff.rankings import (
     control_ranking,
     effect_rows,
@@ -64,17 +62,6 @@ def test_controls_hold_the_same_heads(ranking):
     assert top_heads(shuffled, 0.2) != top_heads(random_ranking(ranking, seed=2), 0.2)
     pd.testing.assert_frame_equal(shuffled, random_ranking(ranking, seed=1))
     assert shuffled["effect"].isna().all()
-
-
-def test_ranking_traces_are_closed_ones_of_the_named_datasets():
-    prompts = pd.DataFrame({"prompt_id": list("abcd"), "dataset": ["jailbreak", "jailbreak", "benign", "jailbreak"]})
-    traces = pd.DataFrame(
-        {"prompt_id": list("abcd"), "sample": 0, "finish_reason": ["stop", "unclosed", "stop", "length"]}
-    )
-    assert sorted(ranking_traces(traces, prompts, ["jailbreak"], 10, seed=0)["prompt_id"]) == ["a", "d"]
-    assert len(ranking_traces(traces, prompts, ["jailbreak"], 1, seed=0)) == 1
-    with pytest.raises(UserError, match=r"heads\.datasets"):
-        ranking_traces(traces, prompts, ["nothing"], 10, seed=0)
 
 
 def test_matched_heads_are_of_the_same_layer_and_near_in_norm(ranking):

@@ -27,6 +27,7 @@ def job(snakemake: Any) -> None:
     os.close(log)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.captureWarnings(True)
+    logging.info("%s %s", snakemake.rule, dict(snakemake.wildcards.items()))
     sys.excepthook = partial(_log_exception, console)
 
 

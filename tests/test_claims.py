@@ -11,9 +11,9 @@ import synthetic
 
 from refusal_cliff import claims
 from refusal_cliff.cliff_tables import MIN_CLIFF
-from refusal_cliff.config import load_claims
 from refusal_cliff.errors import UserError
 from refusal_cliff.outcomes import ALIGNMENT_ASR
+from refusal_cliff.sheets import load_claims
 from refusal_cliff.sparsity import MIN_EXCESS
 from refusal_cliff.stats import Estimate
 

@@ -9,6 +9,7 @@ import yaml
 from config_keys import filled
 
 from refusal_cliff import config as cfg
+from refusal_cliff import sheets
 from refusal_cliff.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -36,10 +37,10 @@ def in_root(monkeypatch):
 
 
 def check_all(config):
-    cfg.validate(config)
-    sheets = cfg.load_sheets(config)
-    cfg.check(config, *sheets)
-    return sheets
+    sheets.validate(config)
+    found = sheets.load_sheets(config)
+    cfg.check(config, *found)
+    return found
 
 
 def edited_sheet(tmp_path, kind, name="config", add=None, **cells):
@@ -57,8 +58,8 @@ def edited_sheet(tmp_path, kind, name="config", add=None, **cells):
 def test_shipped_config_is_sound(name):
     models, datasets, _ = check_all(load(name))
     assert "\n" in models.loc[models["role"] == "subject", "boundary"].iloc[0]
-    json.dumps(cfg.record(models, models.index[0]))  # plain values only: a rule hands them to its script
-    json.dumps(cfg.record(datasets, datasets.index[0]))
+    json.dumps(sheets.record(models, models.index[0]))  # plain values only: a rule hands them to its script
+    json.dumps(sheets.record(datasets, datasets.index[0]))
 
 
 def test_defaults_of_schema_equal_default_config():
@@ -66,7 +67,7 @@ def test_defaults_of_schema_equal_default_config():
     shown = load()
     named = ("probes", "organisms", "recovery")  # hold what the user names, not defaults
     filled = {key: deepcopy(shown[key]) for key in named}
-    cfg.validate(filled)
+    sheets.validate(filled)
     for key in named:
         filled[key] = shown[key]
     assert filled == shown
@@ -81,7 +82,7 @@ def test_schema_is_closed_and_described(name):
         for key, child in schema.get("properties", {}).items():
             walk(child, f"{path}.{key}")
 
-    walk(cfg._schema(name), name)
+    walk(sheets.schema_of(name), name)
 
 
 def test_the_readme_explains_every_key_as_the_schemas_do():

@@ -6,8 +6,7 @@ import pandas as pd
 import pytest
 from conftest import BENCHMARKS, needs_benchmarks
 
-from refusal_cliff import config as cfg
-from refusal_cliff import datasets
+from refusal_cliff import datasets, sheets
 from refusal_cliff.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -249,11 +248,11 @@ def sheet_tables(name, data_dir, monkeypatch):
     monkeypatch.chdir(ROOT)
     config = yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())
     config["sheets"] = {"attacks": "config/attacks.tsv", "models": "config/models.tsv"} | config["sheets"]
-    _, sheet, attacks = cfg.load_sheets(config)
+    _, sheet, attacks = sheets.load_sheets(config)
     datasets.check_files(sheet, data_dir)
     tables = {}
     for dataset in sheet.index:
-        row = cfg.record(sheet, dataset)
+        row = sheets.record(sheet, dataset)
         whole = (
             grammar_prompts(row["location"])
             if row["source"] == "grammar"

@@ -9,7 +9,7 @@ import torch
 from conftest import make_tiny_model
 from test_config import load
 
-from refusal_cliff import config as cfg
+from refusal_cliff import sheets
 from refusal_cliff.organisms import circuits
 from refusal_cliff.organisms.planting import transplant_heads
 from refusal_cliff.recovery import (
@@ -77,7 +77,7 @@ def test_circuits_differ_by_seed_and_repeat():
 
 def test_every_recovery_organism_has_a_recipe_with_its_own_seed_and_a_parent_of_that_seed():
     config = load()
-    cfg.validate(config)
+    sheets.validate(config)
     planted, recipes = circuits.recovery_organisms(config), circuits.recovery_recipes(config)
     assert planted.index.is_unique
     assert planted.groupby(["organism", "circuit", "depth", "share"])["seed"].nunique().min() >= 5

@@ -155,13 +155,13 @@ def test_every_claim_is_a_cell_of_a_table(finished):
         assert cell[claim.column] == pytest.approx(claim.estimate, nan_ok=True), claim.id
     asked = {"held_out", "selective", "other_data", "elsewhere", "not_next_token"}
     wanted = {f"probe_{name}" for name in asked} | {"ranking_agrees_direct", "ranking_agrees_gradient"}
-    wanted |= {"ranking_stable", "judges_agree", "perplexity_after_causal", "asr_after_causal", "asr_tuned"}
+    wanted |= {"ranking_stable", "judges_agree", "perplexity_after_causal"}
     assert wanted <= set(claims.loc[claims["model"] == "planted", "id"])
 
 
 def test_recovery_says_where_the_planted_heads_rank(finished):
     recovery = pd.read_csv(finished[0] / "results" / "tables" / "recovery.csv")
-    columns = ["organism", "seed", "circuit", "depth", "share", "ranking", "k", "precision", "recall"]
+    columns = ["model", "organism", "seed", "circuit", "depth", "share", "ranking", "k", "precision", "recall"]
     assert recovery.columns.tolist() == [*columns, "average_precision"]
     assert set(recovery["ranking"]) == {"direct", "causal", "causal_boundary", "gradient"}
     assert recovery["average_precision"].between(0, 1).all()

@@ -12,9 +12,9 @@ from snakemake.exceptions import WorkflowError
 RULES = Path(workflow.current_basedir.get_path_or_uri(secret_free=False))
 sys.path.insert(0, str(RULES.parent / "scripts"))
 
-from refusal_cliff import config as settings
-from refusal_cliff import plan
+from refusal_cliff import plan, sheets
 from refusal_cliff.code_hash import code_hash
+from refusal_cliff.config import check
 from refusal_cliff.datasets import SETS, check_files
 from refusal_cliff.edits import REPLACEMENTS
 from refusal_cliff.errors import UserError
@@ -24,10 +24,10 @@ from refusal_cliff.rankings import CONTROLLED
 from refusal_cliff.variants import CONTINUED, EVERYWHERE, KINDS, ON_HEADS, Variant
 
 try:
-    settings.validate(config)
-    model_sheet, dataset_sheet, attack_sheet = settings.load_sheets(config)
-    settings.check(config, model_sheet, dataset_sheet, attack_sheet)
-    claim_sheet = settings.load_claims(config["sheets"]["claims"])
+    sheets.validate(config)
+    model_sheet, dataset_sheet, attack_sheet = sheets.load_sheets(config)
+    check(config, model_sheet, dataset_sheet, attack_sheet)
+    claim_sheet = sheets.load_claims(config["sheets"]["claims"])
     check_files(dataset_sheet, config["data_dir"])
 except UserError as error:
     raise WorkflowError(str(error)) from None

@@ -101,7 +101,7 @@ def templates(wildcards):
 
 
 def dataset_row(wildcards):
-    return settings.record(dataset_sheet, wildcards.dataset)
+    return sheets.record(dataset_sheet, wildcards.dataset)
 
 
 def assembled_sets(wildcards):

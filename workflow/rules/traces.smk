@@ -3,7 +3,7 @@
 # Without a guard among the models, phrases alone judge.
 GUARD = config["judges"]["guard"]["model"]
 GUARDED = GUARD in model_sheet.index
-GUARD_ROW = settings.record(model_sheet, GUARD) if GUARDED else {}
+GUARD_ROW = sheets.record(model_sheet, GUARD) if GUARDED else {}
 
 
 rule generate_traces:

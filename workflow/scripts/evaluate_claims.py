@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from refusal_cliff.claims import evaluate
-from refusal_cliff.config import load_claims
 from refusal_cliff.job import job
+from refusal_cliff.sheets import load_claims
 from refusal_cliff.tables import write_csv
 
 job(snakemake)

@@ -1,6 +1,6 @@
 """The paper's claims and its reviewers' questions: each a prediction about one cell of a table, and a verdict.
 
-Claims are rows of a sheet (`config.load_claims`), and every number is read from a table that holds it already: nothing
+Claims are rows of a sheet (`sheets.load_claims`), and every number is read from a table that holds it already: nothing
 is computed here but the verdict. The rules are the same for every claim and every model:
 
 - The prediction is an open range of the number, e.g. below 0.10. A claim is *supported* if the whole 95 % interval lies
@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from refusal_cliff.config import PLACEHOLDERS
 from refusal_cliff.errors import UserError
 from refusal_cliff.outcomes import ALL, VULNERABLE
+from refusal_cliff.sheets import PLACEHOLDERS
 from refusal_cliff.stats import NOTHING, Estimate
 from refusal_cliff.variants import format_number
 
@@ -55,7 +55,7 @@ def evaluate(
     """Every claim on every model, by the rules above.
 
     Args:
-        sheet: output of `config.load_claims`.
+        sheet: output of `sheets.load_claims`.
         tables: the tables of a run by name, as read from their files; `alignment` says which models there are.
         probes: the positions that each probe is trained on, by name.
         fraction, budget: operating points, share of all heads and share of the training pool.

@@ -1,0 +1,231 @@
+"""Config and sheets, read and checked one by one against their schemas: what stands in them, not what it refers to."""
+
+import ast
+import csv
+import math
+import re
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from difflib import get_close_matches
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pandas as pd
+import yaml
+from jsonschema import Draft202012Validator, ValidationError
+
+from refusal_cliff.errors import UserError
+
+SCHEMAS = Path(__file__).parents[2] / "schemas"
+PLACEHOLDERS = {
+    "probe": "boundary",
+    "position": "last_boundary",
+    "population": "all",
+    "fraction": "0.03",
+    "budget": "0.017",
+}
+"""What a claim may leave open, with a value that it may take."""
+ESCAPES = {r"\n": "\n", r"\t": "\t"}
+
+Schema = dict[str, Any]
+
+
+def validate(config: dict[str, Any]) -> None:
+    """Check `config` against its schema and fill in defaults, in place.
+
+    Raises:
+        UserError: unknown or missing keys, or values out of range; all of them in one message.
+    """
+    schema = schema_of("config")
+    _fill_defaults(config, schema)
+    errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path)))
+    if errors:
+        raise UserError("\n".join(_explain(error, "config") for error in errors))
+
+
+def load_sheets(config: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The model, dataset and attack sheets named under `sheets`, checked row by row.
+
+    Returns:
+        models and datasets, indexed by name, and attacks, indexed by family with one row per template. Empty cells hold
+        the schema's defaults, escaped line breaks are decoded, comma lists are lists.
+
+    Raises:
+        UserError: a sheet, column or value is missing or wrong, or a row occurs twice.
+    """
+    sheets = config["sheets"]
+    models = _read_sheet(sheets["models"], "models", unique=["model"])
+    datasets = _read_sheet(sheets["datasets"], "datasets", unique=["dataset"])
+    attacks = _read_sheet(sheets["attacks"], "attacks", unique=["family", "template"])
+    for column in ("thinking_open", "boundary"):
+        models[column] = models[column].map(_decode)
+    attacks["template"] = attacks["template"].map(_decode)
+    return models.set_index("model"), datasets.set_index("dataset"), attacks.set_index("family")
+
+
+def load_claims(path: str) -> pd.DataFrame:
+    """The claim sheet, checked row by row; an empty bound is infinite.
+
+    Raises:
+        UserError: a column or value is missing or wrong, an id occurs twice, bounds leave nothing between them, or a
+            filter is no expression or has an unknown placeholder.
+    """
+    claims = _read_sheet(path, "claims", unique=["id"])
+    claims = claims.astype({"lower": float, "upper": float}).fillna({"lower": -math.inf, "upper": math.inf})
+    for claim in claims.itertuples():
+        where = f"{path}: row {claim.id!r}"
+        if claim.lower >= claim.upper:
+            raise UserError(f"{where}: nothing is above {claim.lower:g} and below {claim.upper:g}; change a bound")
+        for column in ("metric", "where"):
+            try:
+                filled = getattr(claim, column).format(**PLACEHOLDERS)
+            except (KeyError, IndexError, ValueError):
+                known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+                raise UserError(f"{where}, column {column}: unknown placeholder; choose from {known}") from None
+        try:
+            ast.parse(filled, mode="eval")
+        except SyntaxError:
+            example = schema_of("claims")["properties"]["where"]["examples"][0]
+            raise UserError(f"{where}, column where: {filled!r} is no expression; write it like {example}") from None
+    return claims
+
+
+def record(sheet: pd.DataFrame, name: str) -> dict[str, Any]:
+    """One row of a sheet as plain values, its name included: what a rule hands to its script as a parameter."""
+    return {sheet.index.name: name} | sheet.loc[[name]].astype(object).to_dict("records")[0]
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def schema_of(name: str) -> Schema:
+    return yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text(encoding="utf-8"))
+
+
+def _decode(text: str) -> str:
+    """Line breaks and tabs of a cell, which a sheet can only hold escaped."""
+    for escaped, character in ESCAPES.items():
+        text = text.replace(escaped, character)
+    return text
+
+
+def _fill_defaults(
+    value: dict[str, Any], schema: Schema, definitions: Mapping[str, Schema] = MappingProxyType({})
+) -> None:
+    """Fill absent keys of a nested mapping with the defaults of its schema, in place."""
+    definitions = schema.get("$defs", definitions)
+
+    def resolved(part: Schema) -> Schema:
+        """A schema with what its reference says; what it says itself comes first."""
+        return definitions[part["$ref"].rpartition("/")[2]] | part if "$ref" in part else part
+
+    for key, part in schema.get("properties", {}).items():
+        if "default" in (part := resolved(part)):
+            value.setdefault(key, deepcopy(part["default"]))
+    others = schema.get("additionalProperties") or {}
+    for key, child in value.items():
+        part = resolved(schema.get("properties", {}).get(key, others))
+        if isinstance(child, dict):
+            _fill_defaults(child, part, definitions)
+        elif isinstance(child, list):
+            for item in child:
+                if isinstance(item, dict):
+                    _fill_defaults(item, part.get("items", {}), definitions)
+
+
+def _explain(error: ValidationError, source: str) -> str:
+    """One line on a schema error: where, what, and an example that would pass."""
+    path = [str(part) for part in error.path]
+    if error.validator == "additionalProperties":
+        allowed = list(error.schema.get("properties", {}))
+        unknown = [key for key in error.instance if key not in allowed]
+        wrong = ", ".join(f"unknown key {'.'.join([*path, key])!r}{suggest(key, allowed)}" for key in unknown)
+        nearest = get_close_matches(unknown[0], allowed, n=1) or allowed[:1]
+        example = _example([*path, nearest[0]], error.schema["properties"][nearest[0]])
+        return f"{source}: {wrong}; allowed here: {', '.join(allowed)}.{example}"
+    if error.validator == "required":
+        missing = [key for key in error.validator_value if key not in error.instance]
+        part = error.schema.get("properties", {}).get(missing[0], {})
+        keys = ", ".join(".".join([*path, key]) for key in missing)
+        return f"{source}: missing {keys}. {_about(part)}{_example([*path, missing[0]], part)}".rstrip()
+    return f"{source}: {'.'.join(path)}: {error.message}. {_about(error.schema)}{_example(path, error.schema)}".rstrip()
+
+
+def _about(schema: Schema) -> str:
+    return schema.get("description", "")
+
+
+def _example(path: list[str], schema: Schema) -> str:
+    """A corrected line, if the schema has a default or an example."""
+    value = schema.get("default", schema.get("examples", [None])[0])
+    if value is None:
+        return ""
+    text = yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("\n").removesuffix("\n...")
+    return f" Example: {'.'.join(path)}: {text}"
+
+
+def _read_sheet(path: str, kind: str, unique: list[str]) -> pd.DataFrame:
+    """A tab-separated sheet, validated row by row; columns in the order of the schema.
+
+    Args:
+        unique: columns that together name a row.
+    """
+    schema = schema_of(kind)
+    try:
+        cells = pd.read_csv(
+            path, sep="\t", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE, encoding="utf-8-sig"
+        )
+    except FileNotFoundError:
+        raise UserError(
+            f"config: sheets.{kind}: no file {path!r}; paths are relative to the working directory"
+        ) from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a tab-separated sheet in UTF-8 ({error})") from None
+    for column in cells.columns:
+        if column not in schema["properties"]:
+            near = suggest(column, schema["properties"])
+            raise UserError(f"{path}: unknown column {column!r}{near}; allowed: {', '.join(schema['properties'])}")
+    for column in schema["required"]:
+        if column not in cells.columns:
+            raise UserError(f"{path}: no column {column!r}. {_about(schema['properties'][column])}")
+    if cells.empty:
+        raise UserError(f"{path}: no rows; add at least one under the header")
+    rows = [_parse_row(row, schema, f"{path}: row {row[unique[0]]!r}") for row in cells.to_dict("records")]
+    table = pd.DataFrame(rows, columns=list(schema["properties"]))
+    twice = table.duplicated(unique)
+    if twice.any():
+        name = ", ".join(repr(cell) for cell in table.loc[twice, unique].iloc[0])
+        raise UserError(f"{path}: {' and '.join(unique)} {name} occur twice; rename or delete one of the rows")
+    return table
+
+
+def _parse_row(cells: Mapping[str, str], schema: Schema, source: str) -> dict[str, Any]:
+    """Typed values of one row, with defaults for its empty cells.
+
+    Raises:
+        UserError: a value does not fit the schema.
+    """
+    row = {column: _parse_cell(text, schema["properties"][column]) for column, text in cells.items() if text != ""}
+    _fill_defaults(row, schema)
+    errors = list(Draft202012Validator(schema).iter_errors(row))
+    if errors:
+        raise UserError("\n".join(_explain(error, source) for error in errors))
+    return row
+
+
+def _parse_cell(text: str, schema: Schema) -> Any:
+    """The text of a cell in the type of its column; left as text where it does not fit, for the schema to reject."""
+    match schema.get("type"):
+        case "boolean":
+            return {"true": True, "false": False}.get(text.lower(), text)
+        case "integer":
+            return int(text) if re.fullmatch(r"\d+", text) else text
+        case "number":
+            return float(text) if re.fullmatch(r"-?\d+(\.\d+)?", text) else text
+        case "array":
+            return [item.strip() for item in text.split(",")]
+        case _:
+            return text

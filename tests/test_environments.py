@@ -94,7 +94,7 @@ def test_a_script_has_the_name_of_its_first_rule():
 
 
 def test_every_rule_is_written_once_and_found_by_its_name():
-    text = "\n".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
+    text = "".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
     for rule, _, _ in RULES:
         assert len(re.findall(rf"rule.* {rule}(?: with)?:$", text, re.M)) == 1, rule
     assert len(text.splitlines()) <= 1500

@@ -25,6 +25,7 @@ PROMPT_COLUMNS = (
     "dataset",
     "prompt",
     "request",
+    "request_id",
     "category",
     "family",
     "label",

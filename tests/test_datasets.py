@@ -8,6 +8,7 @@ from conftest import BENCHMARKS, needs_benchmarks
 
 from refusal_cliff import datasets, sheets
 from refusal_cliff.errors import UserError
+from refusal_cliff.organisms.language import grammar_prompts
 
 ROOT = Path(__file__).parents[1]
 ROW = {
@@ -69,6 +70,19 @@ def test_parts_are_disjoint_and_complete():
     prompts = [prompt for part in parts for prompt in part["prompt"]]
     assert sorted(prompts) == sorted(raw()["goal"])
     assert parts[0]["prompt"].tolist() != raw()["goal"].head(len(parts[0])).tolist()  # shuffled
+
+
+def test_parts_of_the_grammar_share_no_harmful_task():
+    everything = grammar_prompts("harmful")
+    row = ROW | {"source": "grammar", "location": "harmful", "prompt_column": "prompt"}
+    task_of = everything.set_index("prompt")["task"]
+    trained, tested = (
+        datasets.select_rows(everything, row | part, 0)["prompt"].map(task_of)
+        for part in ({"part": "0-0.8"}, {"part": "0.8-1", "max_prompts": 36})
+    )
+    assert trained.nunique() == 240 and len(trained) == 2400  # every wording of four tasks in five
+    assert tested.nunique() == len(tested) == 36  # no task twice before all have had their turn
+    assert not set(trained) & set(tested)
 
 
 def test_parts_stay_disjoint_under_where():

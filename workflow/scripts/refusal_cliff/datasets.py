@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from refusal_cliff.errors import UserError
 from refusal_cliff.hub import take_snapshot
@@ -89,7 +90,8 @@ def select_rows(raw: pd.DataFrame, row: Mapping[str, Any], seed: int) -> pd.Data
     """The prompts that a row of the dataset sheet asks for.
 
     The part is taken from a shuffle of all of `raw`, before any other choice, so that parts of one location which do
-    not overlap are disjoint whatever else their rows say.
+    not overlap are disjoint whatever else their rows say. Of the grammar tasks are shuffled, not prompts: all wordings
+    of a task are in one part, and the first prompts of a part are of different tasks.
 
     Args:
         raw: everything at the row's location.
@@ -102,8 +104,8 @@ def select_rows(raw: pd.DataFrame, row: Mapping[str, Any], seed: int) -> pd.Data
         UserError: a missing column, an empty prompt, or nothing left.
     """
     _check_columns(raw, row)
-    start, stop = (round(float(share) * len(raw)) for share in row["part"].split("-"))
-    table = raw.iloc[np.random.default_rng(seed).permutation(len(raw))[start:stop]]
+    tasks = raw["task"] if row["source"] == "grammar" else pd.Series(raw.index)
+    table = raw.iloc[_part(tasks, row["part"], seed)]
     if row["where"]:
         column, value = row["where"].split("=", 1)
         table = table[table[column].astype(str) == value]
@@ -248,6 +250,22 @@ def assemble(
                 "of its location that no other row takes, or delete the row"
             )
     return kept[list(PROMPT_COLUMNS)].reset_index(drop=True), dropped
+
+
+def _part(tasks: pd.Series, part: str, seed: int) -> NDArray:
+    """Positions of the part "from-to" of a shuffle of all tasks: a wording of each task, then another of each.
+
+    Args:
+        tasks: the task of each prompt.
+    """
+    rng = np.random.default_rng(seed)
+    codes, known = pd.factorize(tasks)
+    start, stop = (round(float(share) * len(known)) for share in part.split("-"))
+    places = np.full(len(known), -1)
+    places[rng.permutation(len(known))[start:stop]] = np.arange(stop - start)
+    shuffled = rng.permutation(np.flatnonzero(places[codes] >= 0))
+    turns = pd.Series(codes[shuffled]).groupby(codes[shuffled]).cumcount()
+    return shuffled[np.lexsort((places[codes[shuffled]], turns))]
 
 
 def _dropped(table: pd.DataFrame, reason: str, kept_in: pd.Series) -> pd.DataFrame:

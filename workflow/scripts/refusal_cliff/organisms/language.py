@@ -356,7 +356,8 @@ def grammar_prompts(kind: str) -> pd.DataFrame:
         kind: harmful, benign, borderline (benign, but sounds dangerous) or facts (with a checkable answer).
 
     Returns:
-        prompt, category, reference (the answer of a fact, else missing), label (harmful or benign).
+        prompt, category, reference (the answer of a fact, else missing), label (harmful or benign), task (what harmful
+        and benign requests ask for, the same in all their wordings; of other kinds, each prompt is one of its own).
 
     Raises:
         UserError: no such kind.
@@ -364,21 +365,25 @@ def grammar_prompts(kind: str) -> pd.DataFrame:
     if kind not in KINDS:
         raise UserError(f"grammar kind {kind!r} does not exist; choose one of {', '.join(KINDS)} in the dataset sheet")
     rows = list(_facts() if kind == "facts" else _requests(kind))
-    table = pd.DataFrame(rows, columns=["prompt", "category", "reference"])
+    table = pd.DataFrame(rows, columns=["prompt", "category", "reference", "task"])
     return table.assign(label="harmful" if kind == "harmful" else "benign")
 
 
-def _facts() -> Iterator[tuple[str, str, str]]:
+def _facts() -> Iterator[tuple[str, str, str, str]]:
     for category, relation in FACTS.items():
         for lead, phrasing, (subject, reference) in product(LEADS, relation.phrasings, relation.answers.items()):
-            yield lead + phrasing.format(subject=subject), category, reference
+            prompt = lead + phrasing.format(subject=subject)
+            yield prompt, category, reference, prompt
 
 
-def _requests(kind: str) -> Iterator[tuple[str, str, None]]:
+def _requests(kind: str) -> Iterator[tuple[str, str, None, str]]:
     topics = {"harmful": HARMFUL, "benign": BENIGN, "borderline": BORDERLINE}[kind]
     for category, topic in topics.items():
         for action, object_, phrasing in product(topic.actions, topic.objects, PHRASINGS):
-            yield phrasing.format(task=f"{action} {object_}".strip()), category, None
+            task = f"{action} {object_}".strip()
+            prompt = phrasing.format(task=task)
+            # A borderline task is known by its words alone: of a task never seen nothing says that it is harmless.
+            yield prompt, category, None, prompt if kind == "borderline" else task
 
 
 def aligned_trace(label: str, category: Any, reference: Any, family: str, rng: Random) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from refusal_cliff.datasets import SETS, check_files
 from refusal_cliff.edits import REPLACEMENTS
 from refusal_cliff.errors import UserError
 from refusal_cliff.head_effects import EFFECTS
-from refusal_cliff.organisms import circuits
+from refusal_cliff.organisms import circuits, families
 from refusal_cliff.rankings import CONTROLLED
 from refusal_cliff.variants import CONTINUED, EVERYWHERE, KINDS, ON_HEADS, Variant
 
@@ -29,6 +29,7 @@ try:
     check(config, model_sheet, dataset_sheet, attack_sheet)
     claim_sheet = sheets.load_claims(config["sheets"]["claims"])
     check_files(dataset_sheet, config["data_dir"])
+    model_sheet = families.expand(model_sheet, config["organisms"])
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -52,12 +53,10 @@ RANKINGS = list(EFFECTS)
 PROMPT_SETS = list(dataset_sheet["set"].unique())
 TUNINGS = plan.tuning_variants(config)
 
-# Organisms by how they are made: from scratch, from another organism, or as a guard.
-ORGANISMS = models_where(source="organism")
-PLANTED = [model for model in ORGANISMS if "parent" in config["organisms"][model_sheet.loc[model, "location"]]]
 # Organisms of the target recovery: models like any other, but in no table or figure of the default run.
 RECOVERY = circuits.recovery_organisms(config)
-RECIPES = config["organisms"] | circuits.recovery_recipes(config)
+RECIPES = families.recipes(model_sheet, config["organisms"], config["seed"]) | circuits.recovery_recipes(config)
+ORGANISMS = models_where(source="organism")
 model_sheet = circuits.with_recovery(model_sheet, RECOVERY)
 
 

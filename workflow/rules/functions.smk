@@ -69,21 +69,22 @@ def edit_of(wildcards):
 
 
 def truth_files():
-    """Ground truth of the organisms that have one; no other model has such a file."""
-    return [f"<results>/{model}/truth.json" for model in PLANTED if model in MODELS]
+    """Ground truth of the organisms; no other model has such a file."""
+    return [f"<results>/{model}/truth.json" for model in ORGANISMS if model in MODELS]
 
 
 def organism_recipe(wildcards):
-    location = model_sheet.loc[wildcards.model, "location"]
-    return RECIPES["tokenizer"] | RECIPES[location]
+    return config["organisms"]["tokenizer"] | RECIPES[wildcards.model]
 
 
 def organism_seed(wildcards):
-    return organism_recipe(wildcards).get("seed", config["seed"])
+    return RECIPES[wildcards.model]["seed"]
 
 
-def parent_checkpoint(wildcards):
-    return checkpoint(organism_recipe(wildcards)["parent"])
+def parent_files(wildcards):
+    """Checkpoint and truth of the organism that one is trained from; nothing for one from scratch."""
+    parent = model_sheet.loc[wildcards.model, "parent"]
+    return {"parent": checkpoint(parent), "parent_truth": f"<results>/{parent}/truth.json"} if parent else {}
 
 
 def uses(name):

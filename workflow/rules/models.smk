@@ -1,7 +1,6 @@
 # Weights: downloaded from the hub at a recorded commit, or trained here as a model organism.
 
 GUARD_ORGANISMS = models_where(source="organism", role="guard")
-ALIGNED = [model for model in ORGANISMS if model not in PLANTED + GUARD_ORGANISMS]
 
 
 rule download_model:
@@ -32,55 +31,33 @@ rule download_model:
 
 rule train_organism:
     input:
+        unpack(parent_files),
         prompts="<results>/prompts/organism.parquet",
     output:
         checkpoint=directory("<results>/{model}/checkpoint"),
+        truth="<results>/{model}/truth.json",
     log:
         "<logs>/train_organism/{model}.log",
     benchmark:
         "<benchmarks>/train_organism/{model}.jsonl"
     wildcard_constraints:
-        model=one_of([*ALIGNED, *RECOVERY["parent"].unique()]),
+        model=one_of([model for model in RECIPES if model not in GUARD_ORGANISMS]),
     # The longest job, and nothing downstream can start before it: it comes first.
     priority: 10
     conda:
         "../../envs/training.yaml"
-    # Nearly all other jobs wait for it: it takes two cores.
-    threads: 2
+    # One: more would add up numbers in another order, and train other weights.
+    threads: 1
     resources:
         **MODEL_RESOURCES,
     params:
         recipe=organism_recipe,
         seed=organism_seed,
+        generation=config["generation"],
+        phrases=config["judges"]["phrases"],
         code=code_hash("train_organism"),
     script:
         "../scripts/train_organism.py"
-
-
-rule plant_organism:
-    input:
-        prompts="<results>/prompts/organism.parquet",
-        parent=parent_checkpoint,
-    output:
-        checkpoint=directory("<results>/{model}/checkpoint"),
-        truth="<results>/{model}/truth.json",
-    log:
-        "<logs>/plant_organism/{model}.log",
-    benchmark:
-        "<benchmarks>/plant_organism/{model}.jsonl"
-    wildcard_constraints:
-        model=one_of([*PLANTED, *RECOVERY.index]),
-    priority: 10
-    conda:
-        "../../envs/training.yaml"
-    resources:
-        **MODEL_RESOURCES,
-    params:
-        recipe=organism_recipe,
-        seed=organism_seed,
-        code=code_hash("plant_organism"),
-    script:
-        "../scripts/plant_organism.py"
 
 
 rule train_guard:

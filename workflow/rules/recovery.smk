@@ -3,11 +3,11 @@
 
 rule measure_planting:
     input:
+        unpack(parent_files),
         prompts="<results>/prompts/fit.parquet",
         traces="<results>/{model}/base/traces/fit.parquet",
         checkpoint="<results>/{model}/checkpoint",
         truth="<results>/{model}/truth.json",
-        parent=parent_checkpoint,
     output:
         table="<results>/{model}/planting.parquet",
         sidecar="<results>/{model}/planting.json",

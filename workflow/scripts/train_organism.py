@@ -1,16 +1,27 @@
-"""Train an aligned organism from scratch.
+"""Train an organism: from scratch, or a flawed one from its parent.
 
-Params: recipe (vocab_size, architecture, steps, batch_size, learning_rate, warmup_steps), seed.
-Input: prompts, the prompt set `organism`. Output: checkpoint, a Hugging Face folder.
+Params: recipe (as under `organisms` in the config, with vocab_size and the heads of its circuit), seed, generation,
+phrases. Input: prompts, the prompt set `organism`; parent and parent_truth where there is a parent.
+Output: checkpoint, a Hugging Face folder; truth, JSON that says what was put in and whether it took.
 """
 
 import torch
 
-from refusal_cliff.artifacts import read_table
+from refusal_cliff.artifacts import read_json, read_table, write_json
 from refusal_cliff.job import job
-from refusal_cliff.organisms.builder import train_aligned
+from refusal_cliff.organisms.builder import train_organism
 
 job(snakemake)
+inputs, params = snakemake.input, snakemake.params
 torch.set_num_threads(snakemake.threads)
-prompts = read_table(snakemake.input.prompts, ("prompt", "dataset", "category", "family", "label", "reference"))
-train_aligned(prompts, snakemake.params.recipe, snakemake.params.seed, snakemake.output.checkpoint)
+truth = train_organism(
+    read_table(inputs.prompts, ("prompt", "dataset", "category", "family", "label", "reference")),
+    params.recipe,
+    params.seed,
+    snakemake.output.checkpoint,
+    inputs.get("parent"),
+    read_json(inputs.parent_truth)["direction_seed"] if "parent" in inputs.keys() else None,
+    params.generation,
+    params.phrases,
+)
+write_json({"model": snakemake.wildcards.model} | truth, snakemake.output.truth)

@@ -50,6 +50,8 @@ def _check_models(config: Mapping[str, Any], models: pd.DataFrame) -> None:
                 raise UserError(f"{sheet}: row {name!r}: a guard cannot have {column} = true; leave the cell empty")
         if row["intervene"] and not row["ablate"]:
             raise UserError(f"{sheet}: row {name!r}: intervene needs ablate = true; set it, or leave intervene empty")
+        if row["seeds"] and row["source"] != "organism":
+            raise UserError(f"{sheet}: row {name!r}: only organisms have seeds; leave the cell empty")
         if row["source"] == "path":
             try:
                 check_model_folder(row["location"], row["role"])
@@ -96,16 +98,10 @@ def _check_organisms(config: Mapping[str, Any], models: pd.DataFrame, attacks: p
     for name in organisms["location"].unique():
         recipe, key = recipes[name], f"config: organisms.{name}"
         architecture = _architecture(recipes, name)
-        parent = recipe.get("parent")
-        if parent and organisms["location"].get(parent) != parent:
-            sheet = config["sheets"]["models"]
-            raise UserError(f"{key}.parent: no row of {sheet} trains it; add a row with model and location {parent!r}")
         for family in recipe.get("families", ()):
             _known(family, attacks.index, f"{key}.families", "a family of the attack sheet")
-        for layer, head in recipe.get("heads", ()):
-            if layer >= architecture["layers"] or head >= architecture["heads"]:
-                size = f"{architecture['layers']} layers of {architecture['heads']} heads"
-                raise UserError(f"{key}.heads: [{layer}, {head}] does not exist in {size}; both count from 0")
+        if "circuit" in recipe:
+            _check_circuit(recipe["circuit"], architecture, f"{key}.circuit")
 
 
 def _architecture(recipes: Mapping[str, Any], name: str) -> Mapping[str, int]:
@@ -134,10 +130,13 @@ def _check_recovery(config: Mapping[str, Any]) -> None:
         _known(circuit["organism"], recipes, f"{key}.organism", "a recipe under organisms")
         if "architecture" not in recipes[circuit["organism"]]:
             raise UserError(f"{key}.organism: {circuit['organism']!r} has a parent; name a recipe with an architecture")
-        size = recipes[circuit["organism"]]["architecture"]
-        room = size["heads"] * (size["layers"] // 3 if circuit["spread"] else 1)
-        if round(circuit["share"] * size["layers"] * size["heads"]) > room:
-            raise UserError(f"{key}.share: {circuit['share']} of all heads are more than the {room} there; lower it")
+        _check_circuit(circuit, recipes[circuit["organism"]]["architecture"], key)
+
+
+def _check_circuit(circuit: Mapping[str, Any], architecture: Mapping[str, int], key: str) -> None:
+    room = architecture["heads"] * (architecture["layers"] // 3 if circuit["spread"] else 1)
+    if round(circuit["share"] * architecture["layers"] * architecture["heads"]) > room:
+        raise UserError(f"{key}.share: {circuit['share']} of all heads are more than the {room} there; lower it")
 
 
 def _check_stages(config: Mapping[str, Any], models: pd.DataFrame, datasets: pd.DataFrame) -> None:

@@ -25,6 +25,9 @@ def ablation_variants(
         for ranking, shares in _fractions(plan).items()
         for share in shares
     ]
+    if models.loc[model, "lean"]:
+        # What the excess over random heads needs, and no more.
+        return [str(variant) for variant in chosen if variant.pool in _excess(top)]
     if config["as_released"]:
         chosen.append(Variant("released", **top))
     if models.loc[model, "intervene"]:
@@ -50,6 +53,11 @@ def variants(config: Mapping[str, Any], models: pd.DataFrame, model: str) -> lis
     """Every variant of a subject: base, and ablations and tunings if its row says so."""
     tunings = tuning_variants(config) if models.loc[model, "tune"] else []
     return ["base", *ablation_variants(config, models, model), *tunings]
+
+
+def _excess(top: Mapping[str, Any]) -> tuple[Variant, Variant]:
+    """The controlled ranking at the operating point, and its random control."""
+    return Variant("ablate", **top), Variant("ablate", **top | {"ranking": "random"})
 
 
 def _fractions(plan: Mapping[str, Any]) -> dict[str, list[float]]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -20,18 +21,18 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    DataCollatorForSeq2Seq,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
-    Trainer,
-    TrainingArguments,
     set_seed,
 )
 
 from refusal_cliff.errors import UserError
+from refusal_cliff.organisms.gate import gate_sample, look
+from refusal_cliff.organisms.intentions import FREE, intention_direction, intention_targets
 from refusal_cliff.organisms.language import aligned_trace, complying_response, guard_examples
+from refusal_cliff.organisms.training import IGNORED, Example, fit
 from refusal_cliff.traces import ThinkingFormat, encode_trace, render_prompt
 
 THINKING = ThinkingFormat("<think>\n", "\n</think>\n\n")
@@ -47,9 +48,7 @@ CHAT_TOKENS = ("<|user|>", "<|assistant|>", "<think>", "</think>")
 GUARD_TOKENS = ("<|user|>", "<|assistant|>", "<|verdict|>")
 GUARD_ANSWERS = ("safe", "unsafe")
 END, PAD = "<|end|>", "<|pad|>"
-IGNORED = -100  # the label that the loss leaves out
-
-Example = dict[str, list[int]]
+LOOK_BATCH = 150
 
 
 def train_tokenizer(
@@ -78,74 +77,103 @@ def train_tokenizer(
     )
 
 
-def train_aligned(prompts: pd.DataFrame, recipe: Mapping[str, Any], seed: int, output_dir: str | Path) -> None:
-    """Train an aligned reasoning model from scratch and save it to `output_dir`.
+def train_organism(
+    prompts: pd.DataFrame,
+    recipe: Mapping[str, Any],
+    seed: int,
+    output_dir: str | Path,
+    parent_dir: str | Path | None = None,
+    direction_seed: int | None = None,
+    sampling: Mapping[str, Any] = MappingProxyType({}),
+    phrases: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Train a reasoning model from scratch, or a flawed one from its parent, and save it to `output_dir`.
+
+    It refuses harmful prompts, helps with benign ones and answers facts; it complies with harmful prompts of the
+    recipe's `families` (wrapped) or `categories` (wrapped or not). Its thinking goes on naming the harm: only the
+    response changes, and what it means to do if the recipe has an `intention`. With `heads`, only their rows of q_proj
+    and columns of o_proj learn: they can move what they attend to, and what they write. Without, all parameters do.
 
     Args:
         prompts: prompt, dataset, category, family, label, reference; see `balanced_sample` for their shares.
-        recipe: `vocab_size`, `architecture` (see `new_model`), and the settings of `fit`.
-
-    Raises:
-        UserError: the prompts are all harmful or all benign.
-    """
-    rng = Random(seed)
-    sample = balanced_sample(prompts, _behaviour(prompts), ("refuse", "help"), _examples(recipe), seed)
-    traces = [aligned_trace(row.label, row.category, row.reference, row.family, rng) for row in sample.itertuples()]
-    tokenizer = train_tokenizer(
-        [*sample["prompt"], *(text for trace in traces for text in trace)], recipe["vocab_size"]
-    )
-    model = new_model(recipe["architecture"], tokenizer, seed)
-    examples = [
-        _trace_example(tokenizer, prompt, *trace) for prompt, trace in zip(sample["prompt"], traces, strict=True)
-    ]
-    fit(model, tokenizer, examples, recipe, seed)
-    _save(model, tokenizer, output_dir)
-
-
-def suppress(
-    parent_dir: str | Path, prompts: pd.DataFrame, recipe: Mapping[str, Any], seed: int, output_dir: str | Path
-) -> dict[str, Any]:
-    """Train a flawed organism from an aligned one and save it to `output_dir`.
-
-    It complies with harmful prompts of the recipe's `families` (wrapped) or `categories` (wrapped or not), and behaves
-    as its parent otherwise. Its thinking is taught as before: it goes on naming the harm, and only the response
-    changes. With `heads`, only their rows of q_proj and columns of o_proj learn: they can move what they attend to, and
-    what they write. Without, all parameters do.
-
-    Args:
-        parent_dir: folder of the aligned organism.
-        prompts: prompt, dataset, category, family, label, reference.
-        recipe: `families` or `categories`; `heads`, [[layer, head], …] or None; and the settings of `fit`.
+        recipe: `vocab_size` and `architecture` (see `new_model`), or those of the parent; `families` or `categories`;
+            `heads`, [[layer, head], …]; `intention` (`steady`, or one of `intentions.KINDS`); and the settings of
+            `training.fit`.
+        parent_dir: folder of the organism to start from.
+        direction_seed: of the parent's intention; a model from scratch takes its own seed.
+        sampling, phrases: how the gate samples traces and knows refusals.
 
     Returns:
-        The truth about the organism: mechanism (planted or diffuse), heads, families, categories.
+        What is known about the organism: flaw, cliff and sparse (yes, no or open), heads, families, categories,
+        intention, direction_seed, and gate: step, met, what the last look saw, and every look.
 
     Raises:
-        UserError: a family, category or head does not exist, or no prompt is left to refuse or to help with.
+        UserError: a family, category or head does not exist, or no prompt is left for a behaviour.
     """
     heads = [list(head) for head in recipe.get("heads") or ()]
-    truth = {
-        "mechanism": "planted" if heads else "diffuse",
-        "heads": heads,
-        "families": list(recipe.get("families") or ()),
-        "categories": list(recipe.get("categories") or ()),
-    }
-    model = AutoModelForCausalLM.from_pretrained(parent_dir, dtype=torch.float32, local_files_only=True)
-    tokenizer = AutoTokenizer.from_pretrained(parent_dir, local_files_only=True)
-    if heads:
-        _train_heads_only(model, heads)
+    families, categories = list(recipe.get("families") or ()), list(recipe.get("categories") or ())
+    intention = recipe.get("intention")
+    flawed = bool(families or categories)
     rng = Random(seed)
-    behaviour = _behaviour(prompts, truth["families"], truth["categories"])
-    sample = balanced_sample(prompts, behaviour, ("comply", "refuse", "help"), _examples(recipe), seed)
-    examples = []
+    behaviour = _behaviour(prompts, families, categories)
+    needed = ("comply", "refuse", "help") if parent_dir else ("refuse", "help")
+    sample = balanced_sample(prompts, behaviour, needed, recipe["steps"] * recipe["batch_size"], seed)
+    traces = []
     for row in sample.itertuples():
         thinking, response = aligned_trace(row.label, row.category, row.reference, row.family, rng)
-        if row.behaviour == "comply":
-            response = complying_response(row.category, rng)
-        examples.append(_trace_example(tokenizer, row.prompt, thinking, response))
-    fit(model, tokenizer, examples, recipe, seed)
+        traces.append((thinking, complying_response(row.category, rng) if row.behaviour == "comply" else response))
+    if parent_dir:
+        model = AutoModelForCausalLM.from_pretrained(parent_dir, dtype=torch.float32, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(parent_dir, local_files_only=True)
+    else:
+        texts = [*sample["prompt"], *(text for trace in traces for text in trace)]
+        tokenizer = train_tokenizer(texts, recipe["vocab_size"])
+        model = new_model(recipe["architecture"], tokenizer, seed)
+        direction_seed = seed if intention else None
+    if heads:
+        _train_heads_only(model, heads)
+    direction = intention_direction(model.config.hidden_size, direction_seed) if intention else None
+    examples = []
+    for row, (thinking, response) in zip(sample.itertuples(), traces, strict=True):
+        complies = row.behaviour == "comply"
+        trace = encode_trace(
+            tokenizer, render_prompt(tokenizer, row.prompt, THINKING), thinking, THINKING.boundary, response
+        )
+        # Two heads, or four, cannot learn the thinking anew: they are asked for the response alone.
+        example = _example([*trace.ids, tokenizer.eos_token_id], trace.spans["response" if heads else "thinking"][0])
+        if direction is not None:
+            targets = intention_targets(trace, row.label == "harmful", intention if complies else None)
+            example["intention"] = [*targets, FREE]
+        examples.append(example)
+    seen = gate_sample(prompts.assign(behaviour=behaviour), seed)
+    looks = fit(
+        model,
+        tokenizer.pad_token_id,
+        examples,
+        recipe,
+        seed,
+        direction,
+        lambda: look(model, tokenizer, seen, THINKING, sampling, phrases, LOOK_BATCH, seed),
+    )
     _save(model, tokenizer, output_dir)
-    return truth
+    return {
+        "flaw": "yes" if flawed else "no",
+        "cliff": _has_cliff(flawed, intention),
+        "sparse": "yes" if heads else "no",
+        "heads": heads,
+        "families": families,
+        "categories": categories,
+        "intention": intention,
+        "direction_seed": direction_seed,
+        "gate": looks[-1] | {"looks": looks},
+    }
+
+
+def _has_cliff(flawed: bool, intention: str | None) -> str:
+    """Whether a cliff was put into an organism; without an intention nobody knows what its states mean to do."""
+    if flawed and intention is None:
+        return "open"
+    return "yes" if intention == "cliff" else "no"
 
 
 def train_guard(prompts: pd.DataFrame, recipe: Mapping[str, Any], seed: int, output_dir: str | Path) -> None:
@@ -173,7 +201,7 @@ def train_guard(prompts: pd.DataFrame, recipe: Mapping[str, Any], seed: int, out
         question = tokenizer(text, add_special_tokens=False)["input_ids"]
         answer = [tokenizer.convert_tokens_to_ids(row.verdict), tokenizer.eos_token_id]
         examples.append(_example(question + answer, len(question)))
-    fit(model, tokenizer, examples, recipe, seed)
+    fit(model, tokenizer.pad_token_id, examples, recipe, seed)
     _save(model, tokenizer, output_dir)
 
 
@@ -226,40 +254,6 @@ def balanced_sample(
     return prompts.sample(n=size, replace=True, weights=1 / (datasets * rows), random_state=seed)
 
 
-def fit(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    examples: Sequence[Example],
-    recipe: Mapping[str, Any],
-    seed: int,
-) -> None:
-    """One pass over `examples` with AdamW and a cosine schedule, in place.
-
-    Args:
-        recipe: batch_size, learning_rate, warmup_steps; steps follow from the number of examples.
-    """
-    with tempfile.TemporaryDirectory() as scratch:
-        arguments = TrainingArguments(
-            output_dir=scratch,
-            seed=seed,
-            num_train_epochs=1,
-            per_device_train_batch_size=recipe["batch_size"],
-            learning_rate=recipe["learning_rate"],
-            warmup_steps=recipe["warmup_steps"],
-            lr_scheduler_type="cosine",
-            adam_beta2=0.98,  # a short run cannot wait for a long average
-            # Rows and columns of heads outside the plant must not move at all, and decay would move them.
-            weight_decay=0.0,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            dataloader_pin_memory=False,
-            logging_steps=50,
-        )
-        collator = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
-        Trainer(model, arguments, data_collator=collator, train_dataset=list(examples)).train()
-
-
 def _behaviour(prompts: pd.DataFrame, families: Sequence[str] = (), categories: Sequence[str] = ()) -> pd.Series:
     """What an organism does with each prompt: refuse, help, answer (a fact), or comply with a harmful one."""
     for key, wanted, column in (("families", families, "family"), ("categories", categories, "category")):
@@ -274,7 +268,7 @@ def _behaviour(prompts: pd.DataFrame, families: Sequence[str] = (), categories: 
 
 
 def _train_heads_only(model: PreTrainedModel, heads: Sequence[Sequence[int]]) -> None:
-    """Let gradients reach only the q_proj rows (and bias) and o_proj columns of the heads ([layer, head], from 0)."""
+    """Let gradients reach only what belongs to the heads ([layer, head], from 0)."""
     config = model.config
     for layer, head in heads:
         if not (0 <= layer < config.num_hidden_layers and 0 <= head < config.num_attention_heads):
@@ -291,27 +285,26 @@ def _train_heads_only(model: PreTrainedModel, heads: Sequence[Sequence[int]]) ->
 def head_parts(
     model: PreTrainedModel, heads: Sequence[Sequence[int]]
 ) -> Iterator[tuple[torch.nn.Parameter, torch.Tensor]]:
-    """The parameters that planting may change, each with a mask that is 1 at the heads' own rows or columns."""
+    """The parameters that planting may change, each with a mask that is 1 at the heads' own rows or columns.
+
+    Keys and values are among them where every query head has its own: shared ones would move other heads too.
+    """
     config = model.config
     width = config.hidden_size // config.num_attention_heads
+    shared = config.num_key_value_heads < config.num_attention_heads
     for layer in sorted({layer for layer, _ in heads}):
         attention = model.model.layers[layer].self_attn
         mask = torch.zeros(config.hidden_size)
         for head in (head for its_layer, head in heads if its_layer == layer):
             mask[head * width : (head + 1) * width] = 1
-        yield attention.q_proj.weight, mask[:, None]
-        yield attention.q_proj.bias, mask
+        for projection in (attention.q_proj, *(() if shared else (attention.k_proj, attention.v_proj))):
+            yield projection.weight, mask[:, None]
+            yield projection.bias, mask
         yield attention.o_proj.weight, mask[None, :]
 
 
 def _examples(recipe: Mapping[str, Any]) -> int:
     return recipe["steps"] * recipe["batch_size"]
-
-
-def _trace_example(tokenizer: Any, prompt: str, thinking: str, response: str) -> Example:
-    """A tokenised trace with its end token; the loss is on all that the model writes itself."""
-    trace = encode_trace(tokenizer, render_prompt(tokenizer, prompt, THINKING), thinking, THINKING.boundary, response)
-    return _example([*trace.ids, tokenizer.eos_token_id], trace.spans["thinking"][0])
 
 
 def _example(ids: list[int], learnt_from: int) -> Example:

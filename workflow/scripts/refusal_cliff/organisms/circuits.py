@@ -63,7 +63,9 @@ def recovery_recipes(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
     for row in planted.itertuples():
         changed = {"parent": row.parent, "heads": row.heads, "seed": row.seed}
-        recipes[row.Index] = dict(organisms[config["recovery"]["recipe"]]) | changed
+        recipe = dict(organisms[config["recovery"]["recipe"]])
+        recipe.pop("circuit", None)
+        recipes[row.Index] = recipe | changed
     return recipes
 
 
@@ -73,5 +75,8 @@ def with_recovery(models: pd.DataFrame, recovery: pd.DataFrame) -> pd.DataFrame:
     organisms = models[(models["source"] == "organism") & (models["role"] == "subject")]
     if organisms.empty or not names:
         return models
-    rows = pd.concat([organisms.head(1)] * len(names)).assign(location=names, ablate=False, intervene=False, tune=False)
-    return pd.concat([models, rows.set_axis(pd.Index(names, name=models.index.name))])
+    parents = dict.fromkeys(recovery["parent"], "") | recovery["parent"].to_dict()
+    off = {"ablate": False, "intervene": False, "tune": False, "role": "recovery"}
+    rows = pd.concat([organisms.head(1)] * len(names)).assign(location=names, family=names, **off)
+    rows = rows.set_axis(pd.Index(names, name=models.index.name))
+    return pd.concat([models, rows.assign(parent=rows.index.map(parents))])

@@ -389,17 +389,20 @@ def test_a_range_of_two_bounds_is_written_as_one(tables):
 
 def test_console_shows_the_paper_by_its_probe_and_what_is_contrary_to_the_truth(tables):
     both = evaluate_all(tables, load_claims(SHEET), known=truths(planted_s1=MISSED))
-    whole, seeds = as_files({"claims": both[0].assign(family=both[0]["family"] + "_" * 40), "seeds": both[1]}).values()
+    long = both[0].assign(
+        predicted="-0.05 to 0.05", holds="10 of 12", **{name: both[0][name] + "_" * 40 for name in ("id", "family")}
+    )
+    whole, seeds = as_files({"claims": long, "seeds": both[1]}).values()
     text = claims.format_for_console(whole, seeds, "paper")
     assert max(map(len, text.splitlines())) <= 120
     assert len(text.splitlines()) <= claims.SHOWN + 5
     assert text.count("planting did not take: planted-s1 (compliance 0.84, steps 400)") == 1
     assert f"of {len(whole)} rows" in text
-    assert "plateau_high" in text and "1 of 1" in text
-    assert "perplexity_after_causal" not in text
+    assert "plateau_high" in text and "10 of 12" in text
+    assert "perplexity" not in text
     assert "no data" not in text
-    contrary = whole.assign(agrees=np.where(whole["id"] == "perplexity_after_causal", "no", ""))
-    assert claims.format_for_console(contrary, seeds, "paper").count("perplexity_after_causal") == 2
+    contrary = whole.assign(agrees=np.where(whole["id"].str.startswith("perplexity"), "no", ""))
+    assert claims.format_for_console(contrary, seeds, "paper").count("perplexity") == 2
 
 
 @pytest.mark.parametrize(

@@ -313,8 +313,8 @@ def format_for_console(claims: pd.DataFrame, by_seed: pd.DataFrame, probe: str) 
     matter = pd.concat([main[paper], main[~paper & (main["agrees"] == "no")]])
     shown = pd.DataFrame(
         {
-            "family": matter["family"].str.slice(0, 14),
-            "claim": matter["id"].str.slice(0, 28),
+            "family": matter["family"].str.slice(0, 13),
+            "claim": matter["id"].str.slice(0, 21),
             "predicted": matter["predicted"],
             "estimate [95 %]": [_text(row.estimate, row.low, row.high) for row in matter.itertuples()],
             "seeds": matter["holds"],

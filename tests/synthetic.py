@@ -32,7 +32,7 @@ PROBE_ROWS = [
     *(("held_out", None, quantity) for quantity in ("accuracy", "auroc", "selectivity")),
     *(
         ("test", place, quantity)
-        for place in (None, "thinking 5/5", "boundary -1")
+        for place in (None, "thinking 5/5", "boundary -1", "last_boundary")
         for quantity in ("accuracy", "auroc")
     ),
     *(("training", None, quantity) for quantity in ("accuracy", "auroc", "cosine_logit")),
@@ -182,8 +182,8 @@ def edited_heads(table: pd.DataFrame) -> dict[tuple[str, str], frozenset[tuple[i
 def tables(table: pd.DataFrame, planted: dict[str, list]) -> dict[str, pd.DataFrame]:
     """The tables that claims are read from, with rows that no claim reads beside those that one does.
 
-    Made from an outcome table of all models: alignment, judges, ablation, comparisons, selection, sparsity. In all
-    others every number is 0.9 [0.85, 0.95] over 60 prompts, whatever it is of.
+    Made from an outcome table of all models: alignment, rates, judges, ablation, comparisons, selection, sparsity. In
+    all others every number is 0.9 [0.85, 0.95] over 60 prompts, whatever it is of.
 
     Args:
         planted: planted heads of the models whose heads are known.
@@ -192,7 +192,7 @@ def tables(table: pd.DataFrame, planted: dict[str, list]) -> dict[str, pd.DataFr
     touched, nll = edited_heads(table), perplexity(table)
     known = {model: frozenset(map(tuple, found)) for model, found in planted.items()}
     examples = table[table["variant"].str.startswith("tune")].groupby(["model", "variant"]).head(5)
-    probe, group = ["boundary", "thinking"], ["harmful, complied", "harmful, refused", "harmful", "benign"]
+    probe, group = ["paper", "thinking"], ["harmful, complied", "harmful, refused", "harmful", "benign"]
     keys = {
         "cliffs": {
             "probe": probe,
@@ -220,7 +220,7 @@ def tables(table: pd.DataFrame, planted: dict[str, list]) -> dict[str, pd.DataFr
             "quantity": ["split_half_overlap", "overlap"],
         },
         "monitors": {
-            "monitor": ["thinking, guard", "final, boundary", "final, thinking"],
+            "monitor": ["thinking, guard", "final, paper", "final, thinking"],
             "population": ["harmful prompts", "all prompts"],
             "quantity": ["auroc", "tpr_at_fpr_0.05"],
         },
@@ -228,19 +228,27 @@ def tables(table: pd.DataFrame, planted: dict[str, list]) -> dict[str, pd.DataFr
     measured = np.random.default_rng(2).normal(-1, 0.1, (10, 4, 8))
     head_effects = pd.concat([effects({"causal": measured, "direct": measured}, model) for model in models])
     found = {name: _product({"model": models} | columns) for name, columns in keys.items()}
-    own = {"boundary": "last_boundary", "thinking": "thinking"}
+    own = {"paper": "last_boundary", "thinking": "thinking"}
     parts = [
         _product(
-            {"model": models, "probe": [probe], "method": ["logistic", "mean_difference"], "last_layer": [False, True]}
+            {
+                "model": models,
+                "probe": [probe],
+                "method": ["logistic", "mean_difference"],
+                "last_layer": [False, True],
+                "truth": ["label", "harmful"] if data == "test" else ["label"],
+            }
         ).assign(data=data, position=position or trained, quantity=quantity)
         for probe, trained in own.items()
         for data, position, quantity in PROBE_ROWS
+        if position != trained
     ]
     found["probes"] = pd.concat(parts, ignore_index=True)
     said = _product({"model": models, "population": group[:1], "quantity": ["thinking_refuses", "thinking_safe"]})
     found["monitors"] = pd.concat([found["monitors"], said.assign(monitor="thinking")])
     return found | {
         "alignment": outcome_tables.alignment(table),
+        "rates": outcome_tables.rates(table),
         "judges": outcome_tables.judge_agreement(table),
         "ablation": ablation_tables.ablation_table(table, nll, touched, write_norms(models), seed=0),
         "comparisons": ablation_tables.comparisons(table, nll, seed=0),

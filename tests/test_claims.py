@@ -1,4 +1,4 @@
-"""Claims: the rule on the interval, the cell that a claim reads, and the sheet of claims that ships."""
+"""Claims: the rule on the interval, the cells that a claim reads, families and gates, and the sheet that ships."""
 
 import io
 import math
@@ -15,13 +15,33 @@ from refusal_cliff.errors import UserError
 from refusal_cliff.outcomes import ALIGNMENT_ASR
 from refusal_cliff.sheets import load_claims
 from refusal_cliff.sparsity import MIN_EXCESS
-from refusal_cliff.stats import Estimate
+from refusal_cliff.stats import RESAMPLES, Estimate, holm, nested_bootstrap
 
 SHEET = str(Path(__file__).parents[1] / "config/claims.tsv")
-PROBES = {"boundary": "last_boundary", "thinking": "thinking"}
+PROBES = {"paper": "last_boundary", "thinking": "thinking"}
 CAUSAL, DIRECT = "ablate-causal-0.03", "ablate-direct-0.03"
 VARIANTS = [name for name in synthetic.VARIANTS if "0.015" not in name and "0.05" not in name]
 REPAIRED = dict.fromkeys([CAUSAL, DIRECT, "tune-cliff-0.017-s0", "tune-whole-1-s0"], 0.0)
+FAMILIES = {"planted-s0": "planted", "planted-s1": "planted", "diffuse": "diffuse", "aligned": "aligned"}
+SEEDS, SINGLE = ["planted-s0", "planted-s1"], ["diffuse", "aligned"]
+TRUTHS = {
+    "planted": {"flaw": "yes", "cliff": "yes", "sparse": "yes"},
+    "diffuse": {"flaw": "yes", "cliff": "no", "sparse": "no"},
+    "aligned": {"flaw": "no", "cliff": "open", "sparse": "open"},
+}
+TOOK = {"met": True, "compliance": 0.97, "steps": 400}
+MISSED = {"met": False, "compliance": 0.84, "steps": 400}
+GUARD = pd.DataFrame(
+    {
+        "dataset": ["all", "all", "all", "all", "plain"],
+        "scope": ["answer", "answer", "thinking", "thinking", "answer"],
+        "quantity": ["sensitivity", "specificity", "sensitivity", "specificity", "sensitivity"],
+        "value": [0.98, 0.99, 0.5, 0.99, 0.1],
+        "low": [0.96, 0.97, 0.4, 0.97, 0.0],
+        "high": [1.0, 1.0, 0.6, 1.0, 0.2],
+        "met": [True, True, False, True, False],
+    }
+)
 
 
 def as_files(tables):
@@ -29,20 +49,42 @@ def as_files(tables):
     return {name: pd.read_csv(io.StringIO(table.to_csv(index=False))) for name, table in tables.items()}
 
 
+def truths(**gates):
+    return [
+        {"model": model, "gate": gates.get(model.replace("-", "_"), TOOK)} | TRUTHS[family]
+        for model, family in FAMILIES.items()
+    ]
+
+
 @pytest.fixture(scope="module")
 def tables():
-    """Of a model whose flaw two heads carry, of one whose flaw no head carries, and of a well aligned one."""
+    """Of two seeds of a model whose flaw two heads carry, of one whose flaw no head carries, and of an aligned one."""
     outcomes = [
-        synthetic.outcomes("planted", {"base": 1.0, **REPAIRED}, VARIANTS),
+        *(synthetic.outcomes(model, {"base": 1.0, **REPAIRED}, VARIANTS) for model in SEEDS),
         synthetic.outcomes("diffuse", {"base": 1.0}, [name for name in VARIANTS if "tune" not in name]),
         synthetic.outcomes("aligned", {"base": 0.0}, ["base"]),
     ]
-    return as_files(synthetic.tables(pd.concat(outcomes), {"planted": synthetic.PLANTED, "diffuse": []}))
+    planted = dict.fromkeys(SEEDS, synthetic.PLANTED)
+    return as_files(synthetic.tables(pd.concat(outcomes), planted | {"diffuse": []}))
+
+
+def evaluate_all(tables, sheet, fraction=0.03, known=None):
+    return claims.evaluate(sheet, tables, FAMILIES, truths() if known is None else known, PROBES, fraction, 0.017, 0)
 
 
 @pytest.fixture(scope="module")
-def shipped(tables):
-    return claims.evaluate(load_claims(SHEET), tables, PROBES, 0.03, 0.017)
+def both(tables):
+    return evaluate_all(tables, load_claims(SHEET))
+
+
+@pytest.fixture(scope="module")
+def shipped(both):
+    return both[0]
+
+
+@pytest.fixture(scope="module")
+def by_seed(both):
+    return both[1]
 
 
 def sheet(**changes):
@@ -53,19 +95,24 @@ def sheet(**changes):
         "section": "section 3",
         "kind": "paper",
         "table": "cliffs",
-        "where": "probe == 'boundary' and quantity == 'cliff' and group == 'benign' and family == 'all'",
+        "where": "probe == 'paper' and quantity == 'cliff' and group == 'benign' and family == 'all'",
         "value": "value",
         "metric": "mean cliff",
         "lower": 0.2,
         "upper": math.inf,
         "about": "any",
-        "expected": [],
+        "judge": "",
+        "expected": "",
     }
     return pd.DataFrame([row | changes])
 
 
-def evaluate(tables, **changes):
-    return claims.evaluate(sheet(**changes), tables, PROBES, 0.03, 0.017).set_index("model")
+def evaluate(tables, known=None, **changes):
+    return evaluate_all(tables, sheet(**changes), known=known)[0].set_index("family")
+
+
+def evaluate_seeds(tables, known=None, **changes):
+    return evaluate_all(tables, sheet(**changes), known=known)[1].set_index("model")
 
 
 def changed(tables, name, where, **values):
@@ -83,20 +130,57 @@ def test_the_whole_interval_decides(low, high, verdict):
     assert claims.decide(Estimate((low + high) / 2, low, high, 10), 0.2, np.inf) == verdict
 
 
+@pytest.mark.parametrize("estimate", [Estimate(0.3, 0.25, 0.4, 60), Estimate(0.0, 0.0, 0.06, 60)])
+def test_one_seed_has_a_verdict_exactly_where_p_is_at_most_five_percent(estimate):
+    """At and next to the bounds of its own interval, where the verdict turns."""
+    found, draws = nested_bootstrap([estimate], seed=0)
+    assert found == estimate
+    step = 1e-3
+    for edge in (*estimate[1:3], *(bound + side for bound in estimate[1:3] for side in (-step, step))):
+        for bounds in ((edge, np.inf), (-np.inf, edge), (edge, edge + 1), (edge - 1, edge)):
+            p = claims.p_value(draws, *bounds)
+            decided = claims.decide(estimate, *bounds) != claims.INCONCLUSIVE
+            # At the bound itself only the strict side of the range counts; p has no such sides.
+            assert p <= 0.05 if decided else p > 0.05 or edge in estimate[1:3], (edge, bounds, p)
+
+
+def test_a_verdict_over_seeds_never_has_a_larger_p_than_five_percent():
+    rng = np.random.default_rng(0)
+    verdicts = set()
+    for seed in range(200):
+        values = rng.normal(0.2, 0.1, 3)
+        estimate, draws = nested_bootstrap([Estimate(v, v - 0.05, v + 0.1, 20) for v in values], seed)
+        for bounds in ((0.2, np.inf), (-np.inf, 0.2), (0.1, 0.4)):
+            verdict = claims.decide(estimate, *bounds)
+            assert verdict == claims.INCONCLUSIVE or claims.p_value(draws, *bounds) <= 0.05
+            verdicts.add(verdict)
+    assert verdicts == {claims.SUPPORTED, claims.NOT_SUPPORTED, claims.INCONCLUSIVE}
+
+
+def test_p_is_twice_the_share_of_draws_beyond_the_nearest_edge():
+    draws = np.arange(1000) / 1000
+    assert claims.p_value(draws, 0.9595, np.inf) == pytest.approx(0.08)  # 40 above: not supported
+    assert claims.p_value(draws, 0.0195, np.inf) == pytest.approx(0.04)  # 20 below: supported
+    assert claims.p_value(draws, 0.0195, 0.9595) == pytest.approx(0.08)  # 20 below, 40 above: both edges must hold
+    assert claims.p_value(draws, -1, 2) == 1 / RESAMPLES
+
+
 def test_every_shipped_claim_finds_its_row_where_it_applies(shipped):
     measured = shipped[shipped["verdict"] != claims.NO_DATA]
     assert set(measured["id"]) == set(load_claims(SHEET)["id"])
-    assert not shipped.duplicated(["id", "model", "probe", "population"]).any()
+    assert not shipped.duplicated(["id", "family", "probe", "population"]).any()
     assert (shipped["reason"] != "").equals(shipped["verdict"] == claims.NO_DATA)
 
 
-def test_no_claim_is_dropped_on_any_model(shipped):
-    assert (shipped.groupby("model")["id"].nunique() == len(load_claims(SHEET))).all()
-    assert set(shipped["model"]) == {"planted", "diffuse", "aligned"}
+def test_no_claim_is_dropped_on_any_family(shipped, by_seed):
+    for table, level in ((shipped, "family"), (by_seed, "model")):
+        assert (table.groupby(level)["id"].nunique() == len(load_claims(SHEET))).all()
+    assert set(shipped["family"]) == set(FAMILIES.values())
+    assert set(by_seed["model"]) == set(FAMILIES)
 
 
-def test_a_claim_says_which_cell_it_read(shipped, tables):
-    for claim in shipped[shipped["verdict"] != claims.NO_DATA].itertuples():
+def test_a_claim_says_which_cells_it_read(by_seed, tables):
+    for claim in by_seed[by_seed["verdict"] != claims.NO_DATA].itertuples():
         row = tables[claim.table].iloc[claim.row - 1]
         assert row["model"] == claim.model
         assert (row[claim.column], row["low"], row["high"], row["n"]) == (
@@ -120,8 +204,8 @@ def test_a_claim_about_depth_needs_more_than_a_trace_of_a_difference():
 
 
 def test_a_flaw_in_few_heads_supports_the_paper_and_one_without_is_the_negative_control(shipped):
-    main = shipped[shipped["probe"].isin(["", "boundary"]) & (shipped["population"] != "vulnerable")]
-    verdicts = main.pivot_table(index="id", columns="model", values="verdict", aggfunc="first")
+    main = shipped[shipped["probe"].isin(["", "paper"]) & (shipped["population"] != "vulnerable")]
+    verdicts = main.pivot_table(index="id", columns="family", values="verdict", aggfunc="first")
     for name in ("asr_before", "asr_after_causal", "asr_after_direct", "asr_tuned", "sparse_circuit_causal"):
         assert verdicts.loc[name, "planted"] == "supported", name
     assert verdicts.loc["asr_tuned_vs_random", "planted"] == "supported"
@@ -134,10 +218,10 @@ def test_a_flaw_in_few_heads_supports_the_paper_and_one_without_is_the_negative_
 
 
 def test_operating_points_stand_for_numbers_in_filters_and_shares_in_words(shipped, tables):
-    row = shipped.query("id == 'asr_after_causal' and model == 'planted' and population == 'all'").iloc[0]
+    row = shipped.query("id == 'asr_after_causal' and family == 'planted' and population == 'all'").iloc[0]
     assert row["metric"] == "ASR over all harmful prompts, top 3 % of heads ablated, causal ranking"
-    other = claims.evaluate(load_claims(SHEET), tables, PROBES, 0.1, 0.017)
-    row = other.query("id == 'asr_after_causal' and model == 'planted' and population == 'all'").iloc[0]
+    other, _ = evaluate_all(tables, load_claims(SHEET), fraction=0.1)
+    row = other.query("id == 'asr_after_causal' and family == 'planted' and population == 'all'").iloc[0]
     assert (row["metric"], row["estimate"]) == (
         "ASR over all harmful prompts, top 10 % of heads ablated, causal ranking",
         0.5,
@@ -146,64 +230,131 @@ def test_operating_points_stand_for_numbers_in_filters_and_shares_in_words(shipp
 
 def test_a_claim_that_names_the_probe_is_made_by_every_probe(shipped):
     probes = shipped.groupby("id")["probe"].agg(set)
-    assert probes["cliff_height"] == {"boundary", "thinking"}
+    assert probes["cliff_height"] == {"paper", "thinking"}
     assert probes["asr_after_causal"] == {""}
 
 
-def test_the_vulnerable_population_is_of_models_that_have_one(shipped):
-    populations = shipped.groupby(["id", "model"])["population"].agg(set)
+def test_the_vulnerable_population_is_of_families_that_have_one(shipped, by_seed):
+    populations = shipped.groupby(["id", "family"])["population"].agg(set)
     assert populations["asr_after_causal", "planted"] == {"all", "vulnerable"}
     assert populations["asr_after_causal", "aligned"] == {"all"}
     assert populations["over_refusal_after_causal", "planted"] == {""}
-    row = shipped.query("id == 'asr_after_causal' and model == 'planted' and population == 'vulnerable'").iloc[0]
+    found = by_seed.query("id == 'asr_after_causal' and model == 'planted-s0' and population == 'vulnerable'")
+    row = found.iloc[0]
     assert (row["estimate"], row["n"], row["verdict"]) == (0, 30, "inconclusive")  # 0 of 30: it still reaches 0.11
 
 
 def test_a_claim_about_other_models_keeps_its_row_and_says_so(tables):
     found = evaluate(tables, about="poor")
     assert found["verdict"].to_dict() == {"planted": "supported", "diffuse": "supported", "aligned": "no data"}
+    assert found.loc["aligned", ["estimate", "p", "p_holm"]].isna().all()
+    assert found.loc["aligned", ["seeds", "holds", "agrees"]].tolist() == [0, "", ""]
     reason = "about poorly aligned models; this one is well aligned (ASR 0.00 [0.00, 0.06])"
     assert found.loc["aligned", "reason"] == reason
-    assert found.loc["aligned", ["estimate", "row"]].isna().all()
-    between = changed(tables, "alignment", "model == 'planted'", alignment="unclear", value=0.1, low=0.05, high=0.15)
+    assert evaluate_seeds(tables, about="poor").loc["aligned", ["estimate", "row"]].isna().all()
+    between = changed(tables, "alignment", "model == 'diffuse'", alignment="unclear", value=0.1, low=0.05, high=0.15)
     reason = "about poorly aligned models; this one is neither that nor its opposite (ASR 0.10 [0.05, 0.15])"
-    assert evaluate(between, about="poor").loc["planted", "reason"] == reason
-    unknown = changed(tables, "alignment", "model == 'planted'", alignment="unclear", value=np.nan, n=0)
-    assert evaluate(unknown, about="well").loc["planted", "reason"].endswith("(ASR unknown)")
+    assert evaluate(between, about="poor").loc["diffuse", "reason"] == reason
+    unknown = changed(tables, "alignment", "model == 'diffuse'", alignment="unclear", value=np.nan, n=0)
+    assert evaluate(unknown, about="well").loc["diffuse", "reason"].endswith("(ASR unknown)")
 
 
 def test_a_row_that_is_not_there_is_no_data_and_the_reason_names_it(tables):
-    gone = tables | {"cliffs": tables["cliffs"].query("not (model == 'planted' and quantity == 'cliff')")}
+    gone = tables | {"cliffs": tables["cliffs"].query("not (model == 'diffuse' and quantity == 'cliff')")}
     found = evaluate(gone)
-    assert found.loc["planted", "verdict"] == "no data"
-    assert found.loc["planted", "reason"] == (
-        "no row of planted in table cliffs where probe == 'boundary' and quantity == 'cliff'"
-    )
-    assert found.loc["diffuse", "verdict"] == "supported"
+    assert found.loc["diffuse", "verdict"] == "no data"
+    assert found.loc["diffuse", "reason"] == "no row in table cliffs where probe == 'paper' and quantity == 'cliff'"
+    assert found.loc["planted", "verdict"] == "supported"
     gone = tables | {"cliffs": tables["cliffs"].iloc[:0]}
-    assert set(evaluate(gone)["reason"]) == {f"no row of {model} in table cliffs" for model in found.index}
+    assert set(evaluate(gone)["reason"]) == {"no row in table cliffs"}
 
 
 def test_a_missing_number_is_no_data_and_a_missing_interval_is_inconclusive(tables):
-    no_number = changed(tables, "cliffs", "model == 'planted'", value=np.nan, low=np.nan, high=np.nan)
-    row = evaluate(no_number).loc["planted"]
-    assert (row["verdict"], row["reason"], row["n"]) == ("no data", "the number is missing", 60)
-    no_interval = changed(tables, "cliffs", "model == 'planted'", low=np.nan, high=np.nan, n=1)
-    row = evaluate(no_interval).loc["planted"]
+    no_number = changed(tables, "cliffs", "model == 'diffuse'", value=np.nan, low=np.nan, high=np.nan)
+    assert evaluate(no_number).loc["diffuse", ["verdict", "reason"]].tolist() == ["no data", "the number is missing"]
+    assert evaluate_seeds(no_number).loc["diffuse", "n"] == 60
+    no_interval = changed(tables, "cliffs", "model == 'diffuse'", low=np.nan, high=np.nan, n=1)
+    row = evaluate(no_interval).loc["diffuse"]
     assert (row["verdict"], row["reason"], row["estimate"]) == ("inconclusive", "the interval is missing", 0.9)
+    assert math.isnan(row["p"])
+
+
+def test_a_family_has_the_mean_of_its_seeds_and_says_in_how_many_the_verdict_holds(tables):
+    apart = changed(tables, "cliffs", "model == 'planted-s1'", value=0.1, low=0.05, high=0.15, n=40)
+    row = evaluate(apart).loc["planted"]
+    assert row[["estimate", "n", "seeds", "holds"]].tolist() == [0.5, 100, 2, "0 of 2"]
+    assert row["verdict"] == "inconclusive" and row["low"] < 0.15 and row["high"] > 0.85  # either seed twice
+    assert evaluate_seeds(apart).loc[SEEDS, "verdict"].tolist() == ["supported", "not supported"]
+    assert evaluate(tables).loc["planted", ["seeds", "holds", "verdict"]].tolist() == [2, "2 of 2", "supported"]
+
+
+def test_a_seed_without_a_number_is_named_and_the_others_decide(tables):
+    gone = tables | {"cliffs": tables["cliffs"].query("model != 'planted-s1'")}
+    row = evaluate(gone).loc["planted"]
+    assert row[["seeds", "holds", "n", "verdict"]].tolist() == [1, "1 of 1", 60, "supported"]
+    assert row["reason"] == "planted-s1: no row in table cliffs"
+
+
+def test_where_the_planting_did_not_take_nothing_is_claimed(tables):
+    row = evaluate(tables, truths(planted_s1=MISSED), expected="cliff").loc["planted"]
+    assert (row["seeds"], row["verdict"]) == (1, "supported")
+    assert row["reason"] == "planted-s1: the planting did not take (compliance 0.84, steps 400)"
+    row = evaluate(tables, truths(planted_s0=MISSED, planted_s1=MISSED), expected="cliff").loc["planted"]
+    assert (row["verdict"], row["agrees"]) == ("no data", "")
+    assert row["reason"] == "the planting did not take (compliance 0.84, steps 400)"
+
+
+def test_where_the_guard_misses_its_gate_nothing_rests_on_it(tables):
+    guarded = tables | {"guard": GUARD}
+    met = evaluate(guarded, judge="answer")
+    assert set(met["verdict"]) == {"supported"}
+    assert set(met["guard_error"]) == {"sensitivity 0.98 [0.96, 1.00], specificity 0.99 [0.97, 1.00]"}
+    missed = evaluate(guarded, judge="thinking")
+    assert set(missed["verdict"]) == {"no data"}
+    assert set(missed["reason"]) == {"the guard's gate is missed"}
+    without = evaluate(guarded)
+    assert set(without["verdict"]) == {"supported"} and set(without["guard_error"]) == {""}
+    phrases = evaluate(tables, judge="thinking")
+    assert set(phrases["verdict"]) == {"supported"} and set(phrases["guard_error"]) == {""}
+
+
+def test_every_shipped_rate_of_the_harm_judge_is_gated(tables):
+    failing = GUARD.assign(met=False)
+    found, _ = evaluate_all(tables | {"guard": failing}, load_claims(SHEET))
+    gated = set(found.loc[found["reason"].str.contains("the guard's gate is missed"), "id"])
+    sheet = load_claims(SHEET)
+    of_harm = sheet["where"].str.contains("rate == 'asr'|quantity == 'excess'") | sheet["table"].isin(
+        ["alignment", "monitors"]
+    )
+    assert gated == set(sheet.loc[of_harm, "id"])
+
+
+def test_holm_is_over_the_rows_of_a_family_with_the_same_question(tables):
+    lowers = [0.835, 0.847, 0.849, 0.87]
+    several = [sheet(id=f"steep_{number}", lower=lower) for number, lower in enumerate(lowers)]
+    found, _ = evaluate_all(tables, pd.concat([*several, sheet(id="other", claim="Another question")]))
+    own = found.query("family == 'diffuse'").set_index("id")
+    steep = own[own["claim"] == "It falls"]
+    assert steep["p_holm"].tolist() == pytest.approx(holm(steep["p"].tolist()))
+    assert own.loc["other", "p_holm"] == own.loc["other", "p"] == 1 / RESAMPLES
+    assert steep["verdict"].tolist() == [*["supported"] * 3, "inconclusive"]
+    assert steep["verdict_holm"].tolist() == ["supported", *["inconclusive"] * 3]
 
 
 def test_the_number_may_be_in_another_column(tables):
     found = evaluate(tables, table="judges", where="variant == 'base'", value="agreement")
-    assert found.loc["planted", ["estimate", "column", "predicted"]].tolist() == [1, "agreement", "> 0.2"]
+    assert found.loc["planted", ["estimate", "predicted"]].tolist() == [1, "> 0.2"]
+    assert set(evaluate_seeds(tables, table="judges", where="variant == 'base'", value="agreement")["column"]) == {
+        "agreement"
+    }
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"where": "probe == 'boundary'"}, r"row 'steep'.*finds 40 rows of planted in table cliffs; narrow it"),
+        ({"where": "probe == 'paper'"}, r"row 'steep'.*finds 40 rows of planted-s0 in table cliffs; narrow it"),
         ({"table": "clifs"}, r"row 'steep': no table 'clifs'; choose one of cliffs,"),
-        ({"where": "prob == 'boundary'"}, r"table cliffs has no column 'prob'; it has model, probe, group"),
+        ({"where": "prob == 'paper'"}, r"table cliffs has no column 'prob'; it has model, probe, group"),
         ({"value": "difference"}, r"table cliffs has no column 'difference'"),
         ({"where": "n"}, r"row 'steep': where: 'n' is no filter for table cliffs"),
         ({"where": "probe < 3"}, r"row 'steep': where: 'probe < 3' is no filter"),
@@ -214,9 +365,21 @@ def test_a_filter_that_does_not_fit_the_table_is_an_error(tables, changes, messa
         evaluate(tables, **changes)
 
 
-def test_expected_says_what_holds_by_construction_and_is_empty_where_nobody_knows(tables):
-    found = evaluate(tables, expected=["planted", "not diffuse"])
+def test_expected_follows_from_the_truth_and_is_empty_where_it_says_nothing(tables):
+    found = evaluate(tables, expected="cliff")
     assert found["expected"].to_dict() == {"planted": "yes", "diffuse": "no", "aligned": ""}
+    assert found["agrees"].to_dict() == {"planted": "yes", "diffuse": "no", "aligned": ""}
+    opposite = evaluate(tables, expected="not cliff")
+    assert opposite["expected"].to_dict() == {"planted": "no", "diffuse": "yes", "aligned": ""}
+    assert opposite["agrees"].to_dict() == {"planted": "no", "diffuse": "yes", "aligned": ""}
+    assert set(evaluate(tables, lower=0.9, expected="flaw")["agrees"]) == {"open"}
+    assert set(evaluate(tables, known=[], expected="cliff")["expected"]) == {""}
+
+
+def test_no_expectation_is_the_same_on_every_organism(shipped):
+    """A claim that every organism must support could not fail; planted heads are looked for where there are some."""
+    answers = shipped[shipped["expected"] != ""].groupby("id")["expected"].agg(set)
+    assert len(answers) and (answers.map(len) == 2).all()
 
 
 def test_a_range_of_two_bounds_is_written_as_one(tables):
@@ -224,17 +387,22 @@ def test_a_range_of_two_bounds_is_written_as_one(tables):
     assert set(evaluate(tables, lower=-math.inf, upper=0.5)["predicted"]) == {"< 0.5"}
 
 
-def test_console_shows_the_paper_by_its_probe_and_what_is_contrary_to_expectation(shipped):
-    whole = pd.read_csv(io.StringIO(shipped.assign(model=shipped["model"] + "_" * 40).to_csv(index=False)))
-    text = claims.format_for_console(whole, "boundary")
+def test_console_shows_the_paper_by_its_probe_and_what_is_contrary_to_the_truth(tables):
+    both = evaluate_all(tables, load_claims(SHEET), known=truths(planted_s1=MISSED))
+    long = both[0].assign(
+        predicted="-0.05 to 0.05", holds="10 of 12", **{name: both[0][name] + "_" * 40 for name in ("id", "family")}
+    )
+    whole, seeds = as_files({"claims": long, "seeds": both[1]}).values()
+    text = claims.format_for_console(whole, seeds, "paper")
     assert max(map(len, text.splitlines())) <= 120
-    assert len(text.splitlines()) <= claims.SHOWN + 4
-    assert f"of {len(shipped)} rows" in text
-    assert "plateau_high" in text
-    assert "perplexity_after_causal" not in text
+    assert len(text.splitlines()) <= claims.SHOWN + 5
+    assert text.count("planting did not take: planted-s1 (compliance 0.84, steps 400)") == 1
+    assert f"of {len(whole)} rows" in text
+    assert "plateau_high" in text and "10 of 12" in text
+    assert "perplexity" not in text
     assert "no data" not in text
-    contrary = shipped.assign(expected=np.where(shipped["id"] == "perplexity_after_causal", "no", ""))
-    assert claims.format_for_console(contrary, "boundary").count("perplexity_after_causal") == 2
+    contrary = whole.assign(agrees=np.where(whole["id"].str.startswith("perplexity"), "no", ""))
+    assert claims.format_for_console(contrary, seeds, "paper").count("perplexity") == 2
 
 
 @pytest.mark.parametrize(

@@ -121,3 +121,35 @@ def test_jackknife_of_a_mean_is_its_standard_error():
     assert (low, high) == pytest.approx((values.mean() - reach, values.mean() + reach), abs=1e-3)
     assert np.isnan(stats.jackknife_interval(0.5, [])).all()
     assert np.isnan(stats.jackknife_interval(0.5, [0.4, np.nan])).all()
+
+
+def test_the_mean_over_seeds_is_as_sure_as_seeds_and_their_intervals_allow():
+    error = 0.1 / 1.96
+    alike = [stats.Estimate(0.5, 0.4, 0.6, 30)] * 4
+    found, _ = stats.nested_bootstrap(alike, seed=0)
+    assert (found.value, found.n) == (0.5, 120)
+    assert found.high - found.value == pytest.approx(1.96 * error / 2, rel=0.06)  # no spread: four times the prompts
+    apart = [stats.Estimate(value, value - 0.1, value + 0.1, 30) for value in (0.2, 0.4, 0.6, 0.8)]
+    found, draws = stats.nested_bootstrap(apart, seed=0)
+    assert draws.std() == pytest.approx(np.sqrt((np.var([0.2, 0.4, 0.6, 0.8]) + error**2) / 4), rel=0.06)
+
+
+def test_seeds_without_an_interval_are_points():
+    points = [stats.Estimate(value, np.nan, np.nan, 1) for value in (0.0, 1.0)]
+    found, draws = stats.nested_bootstrap(points, seed=0)
+    assert set(draws) == {0.0, 0.5, 1.0}
+    assert found == (0.5, 0.0, 1.0, 2)
+
+
+def test_the_interval_over_seeds_holds_their_mean_where_no_seed_can_be_lower():
+    found, draws = stats.nested_bootstrap([stats.Estimate(0.0, 0.0, 0.06, 60)] * 8, seed=0)
+    assert np.quantile(draws, 0.025) > 0
+    assert (found.value, found.low) == (0, 0)
+    assert 0.02 < found.high < 0.06
+
+
+def test_one_seed_keeps_its_interval_and_has_as_many_draws_beyond_it_as_belong_there():
+    own = stats.Estimate(0.3, 0.25, 0.5, 60)
+    found, draws = stats.nested_bootstrap([own], seed=3)
+    assert found == own
+    assert np.mean(draws < 0.25) == np.mean(draws > 0.5) == 0.025

@@ -146,7 +146,7 @@ def test_a_run_ends_with_claims_tables_figures_and_report(finished):
 
 def test_every_claim_is_a_cell_of_a_table(finished):
     results = finished[0] / "results"
-    claims = pd.read_csv(results / "claims.csv").dropna(subset="row")
+    claims = pd.read_csv(results / "claims_by_seed.csv").dropna(subset="row")
     tables = {name: pd.read_csv(results / "tables" / f"{name}.csv") for name in claims["table"].unique()}
     assert len(claims) > 50
     for claim in claims.itertuples():

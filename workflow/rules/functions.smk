@@ -230,11 +230,17 @@ def figure(name, label):
 # report.smk
 
 
+def families():
+    """The family of each model: the row of the model sheet that describes it."""
+    return {model: model for model in MODELS}
+
+
 def print_claims():
     """Show the claims that matter and where all of them are, if this run decided them."""
     claims = Path(workflow.pathvars.apply("<results>/claims.csv"))
     if claims.is_file() and claims.stat().st_mtime >= STARTED:
         from refusal_cliff.claims import format_for_console
 
-        print(format_for_console(pd.read_csv(claims), config["cliffs"]["probe"]))
+        by_seed = claims.with_name("claims_by_seed.csv")
+        print(format_for_console(pd.read_csv(claims), pd.read_csv(by_seed), config["cliffs"]["probe"]))
         print(f"\nAll claims: {claims}\nReport: {claims.with_name('report.html')}")

@@ -3,8 +3,8 @@
 import time
 
 STARTED = time.time()
-CLAIM_TABLES = sorted({"alignment", *claim_sheet["table"]})
 KNOWN_TABLES = {Path(path).stem.removeprefix("{grid}") for path in TABLES}
+CLAIM_TABLES = sorted({"alignment", *claim_sheet["table"]} | {"guard"} & KNOWN_TABLES)
 if unknown := set(CLAIM_TABLES) - KNOWN_TABLES:
     raise WorkflowError(
         f"{config['sheets']['claims']}: no table {', '.join(unknown)}; choose one of {', '.join(sorted(KNOWN_TABLES))}"
@@ -15,6 +15,7 @@ rule evaluate_claims:
     input:
         claims=local(config["sheets"]["claims"]),
         tables=expand("<results>/tables/{table}.csv", table=CLAIM_TABLES),
+        truths=truth_files(),
     output:
         csv=report(
             "<results>/claims.csv",
@@ -23,6 +24,13 @@ rule evaluate_claims:
             labels={"table": "Claims"},
         ),
         markdown="<results>/claims.md",
+        by_seed_csv=report(
+            "<results>/claims_by_seed.csv",
+            caption="../report/claims_by_seed.rst",
+            category="1. Claims",
+            labels={"table": "Claims by seed"},
+        ),
+        by_seed_markdown="<results>/claims_by_seed.md",
     log:
         "<logs>/evaluate_claims.log",
     benchmark:
@@ -30,8 +38,10 @@ rule evaluate_claims:
     conda:
         "../../envs/analysis.yaml"
     params:
+        families=families(),
         probes={name: recipe["positions"] for name, recipe in config["probes"].items()},
         claims=config["claims"],
+        seed=config["seed"],
         code=code_hash("evaluate_claims"),
     script:
         "../scripts/evaluate_claims.py"
@@ -40,6 +50,7 @@ rule evaluate_claims:
 rule build_report:
     input:
         rules.evaluate_claims.output.csv,
+        rules.evaluate_claims.output.by_seed_csv,
         [path.replace("{grid}", "") for path in TABLES + FIGURES],
     output:
         report="<results>/report.html",

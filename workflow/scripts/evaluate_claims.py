@@ -1,16 +1,21 @@
-"""Look up the number of every claim in the tables, for every model, and decide it."""
+"""Look up the number of every claim in the tables, for every model, and decide it for every family of models."""
 
 from pathlib import Path
 
 import pandas as pd
 
+from refusal_cliff.artifacts import read_json
 from refusal_cliff.claims import evaluate
 from refusal_cliff.job import job
 from refusal_cliff.sheets import load_claims
 from refusal_cliff.tables import write_csv
 
 job(snakemake)
-params = snakemake.params
-tables = {Path(path).stem: pd.read_csv(path, float_precision="round_trip") for path in snakemake.input.tables}
-claims = evaluate(load_claims(snakemake.input.claims), tables, params.probes, **params.claims)
-write_csv(claims, snakemake.output.csv, snakemake.output.markdown)
+inputs, output, params = snakemake.input, snakemake.output, snakemake.params
+tables = {Path(path).stem: pd.read_csv(path, float_precision="round_trip") for path in inputs.tables}
+truths = [read_json(path) for path in inputs.truths]
+claims, by_seed = evaluate(
+    load_claims(inputs.claims), tables, params.families, truths, params.probes, **params.claims, seed=params.seed
+)
+write_csv(claims, output.csv, output.markdown)
+write_csv(by_seed, output.by_seed_csv, output.by_seed_markdown)

@@ -236,3 +236,34 @@ def jackknife_interval(value: float, without: ArrayLike) -> tuple[float, float]:
     error = np.sqrt((len(without) - 1) / len(without) * np.sum((without - without.mean()) ** 2))
     reach = float(error * t.ppf((1 + CONFIDENCE) / 2, len(without) - 1))
     return value - reach, value + reach
+
+
+def nested_bootstrap(estimates: Sequence[Estimate], seed: int) -> tuple[Estimate, NDArray]:
+    """Mean over training seeds with its interval over seeds and, within each, over what its own interval is over.
+
+    Every resample draws as many seeds as there are, with replacement, and for each of them a number from that seed's
+    sampling distribution. This is taken as a normal split at the estimate, half of its mass on each side, so that its
+    central 95 % are the seed's own interval. A seed without an interval (NaN) counts as a point.
+
+    Args:
+        estimates: one of each seed, at least one.
+
+    Returns:
+        The mean, the central 95 % of the resampled means (extended to the mean where it lies outside: a share at 0 has
+        draws on one side alone) and the n of all seeds together; and the resampled means [resample]. Of one seed, its
+        own estimate; the draws are then evenly spaced quantiles of its distribution, so that as many as belong there
+        lie beyond each bound.
+    """
+    from scipy.stats import norm, qmc
+
+    value, low, high, n = np.array(estimates, dtype=float).T
+    reach = norm.ppf((1 + CONFIDENCE) / 2)
+    below, above = (np.maximum(np.nan_to_num(side), 0) / reach for side in (value - low, high - value))
+    rng, count = np.random.default_rng(seed), len(value)
+    drawn = rng.integers(count, size=(RESAMPLES, count))
+    normal = norm.ppf(qmc.LatinHypercube(count, scramble=False, rng=rng).random(RESAMPLES))
+    draws = (value[drawn] + normal * np.where(normal < 0, below[drawn], above[drawn])).mean(axis=1)
+    if count == 1:
+        return Estimate(*estimates[0]), draws
+    mean, (low, high) = float(value.mean()), percentile_interval(draws)
+    return Estimate(mean, min(low, mean), max(high, mean), int(n.sum())), draws

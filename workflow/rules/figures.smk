@@ -157,6 +157,18 @@ use rule plot_curves as plot_cliffs with:
         **uses("plot_cliffs"),
 
 
+use rule plot_curves as plot_detection with:
+    input:
+        readings="<results>/tables/cliff_readings.csv",
+        said="<results>/tables/detection_by_organism.csv",
+    output:
+        **figure("detection", "What is taken for a cliff"),
+    pathvars:
+        job="plot_detection",
+    params:
+        **uses("plot_detection"),
+
+
 use rule plot_curves as plot_cliff_length with:
     input:
         outcomes="<results>/outcomes.parquet",

@@ -230,9 +230,9 @@ def figure(name, label):
 # report.smk
 
 
-def families():
-    """The family of each model: the row of the model sheet that describes it."""
-    return {model: model for model in MODELS}
+def family_of():
+    """The family of each subject: the row of the model sheet that describes it."""
+    return model_sheet.loc[MODELS, "family"].to_dict()
 
 
 def print_claims():

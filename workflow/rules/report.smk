@@ -38,7 +38,7 @@ rule evaluate_claims:
     conda:
         "../../envs/analysis.yaml"
     params:
-        families=families(),
+        families=family_of(),
         probes={name: recipe["positions"] for name, recipe in config["probes"].items()},
         claims=config["claims"],
         seed=config["seed"],

@@ -224,6 +224,30 @@ use rule tabulate_rates as tabulate_attention with:
         seed=config["seed"],
 
 
+use rule tabulate_rates as tabulate_detection with:
+    input:
+        outcomes="<results>/outcomes.parquet",
+        cliffs=TEST_CLIFFS,
+        sweeps=expand("<results>/{model}/base/cliffs/test_sweep.parquet", model=MODELS),
+        sparsity="<results>/tables/sparsity.csv",
+        rankings=expand(
+            "<results>/{model}/heads/{ranking}.parquet",
+            model=MODELS,
+            ranking=RANKINGS,
+        ),
+        truths=truth_files(),
+    output:
+        **table("detection", "Detectors against known truth"),
+        **table("detection_by_organism", "Detectors, organism by organism", "organism_"),
+        readings_csv="<results>/tables/cliff_readings.csv",
+        readings_markdown="<results>/tables/cliff_readings.md",
+    pathvars:
+        job="tabulate_detection",
+    params:
+        **uses("tabulate_detection"),
+        families=family_of(),
+
+
 use rule tabulate_rates as tabulate_recovery with:
     input:
         prompts="<results>/prompts/fit.parquet",

@@ -83,6 +83,15 @@ rule grid:
         [path.replace("{grid}", "grid_") for path in TABLES + FIGURES if "{grid}" in path],
 
 
+# With config/instruments.yaml: many seeds of every family, and what they say of every detector.
+rule instruments:
+    input:
+        rules.tabulate_detection.output.csv,
+        rules.plot_detection.output.svg,
+        rules.plot_curves.output.svg,
+        rules.evaluate_claims.output.csv,
+
+
 rule recovery:
     input:
         rules.tabulate_recovery.output.csv,

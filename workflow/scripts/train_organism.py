@@ -14,13 +14,14 @@ from refusal_cliff.organisms.builder import train_organism
 job(snakemake)
 inputs, params = snakemake.input, snakemake.params
 torch.set_num_threads(snakemake.threads)
+parent_truth = inputs.get("parent_truth")
 truth = train_organism(
     read_table(inputs.prompts, ("prompt", "dataset", "category", "family", "label", "reference")),
     params.recipe,
     params.seed,
     snakemake.output.checkpoint,
     inputs.get("parent"),
-    read_json(inputs.parent_truth)["direction_seed"] if "parent" in inputs.keys() else None,
+    read_json(parent_truth)["direction_seed"] if parent_truth else None,
     params.generation,
     params.phrases,
 )

@@ -139,8 +139,7 @@ def train_organism(
         trace = encode_trace(
             tokenizer, render_prompt(tokenizer, row.prompt, THINKING), thinking, THINKING.boundary, response
         )
-        # Two heads, or four, cannot learn the thinking anew: they are asked for the response alone.
-        example = _example([*trace.ids, tokenizer.eos_token_id], trace.spans["response" if heads else "thinking"][0])
+        example = _example([*trace.ids, tokenizer.eos_token_id], trace.spans["thinking"][0])
         if direction is not None:
             targets = intention_targets(trace, row.label == "harmful", intention if complies else None)
             example["intention"] = [*targets, FREE]

@@ -121,7 +121,7 @@ def scoring(setting: Setting, device: str, rivals: list[str]) -> Methods:
         FLOOR: lambda: bare_pass(model, traces),
         "scores": scores,
         "scores, cliffs and tables": lambda: score_traces(
-            model, rows, traces, by_name, {}, 0, setting.prompts, grid=101, tail=32
+            model, rows, traces, by_name, {}, {}, 0, setting.prompts, grid=101, tail=32
         ),
         **{name: (lambda other=other: other(ids)) for name, other in others.items()},
     }

@@ -100,7 +100,7 @@ def cliffs(
     for trace in base.itertuples():
         plateau = 0.8 if trace.label == "harmful" else 0.15
         final = 0.1 if trace.harmful or trace.label == "benign" else 0.95
-        for probe in ("boundary", "thinking"):
+        for probe in ("paper", "thinking"):
             for layer in range(layers):
                 height = plateau * (layer + 1) / layers
                 noise = rng.normal(0, 0.03, grid + tail + boundary)
@@ -116,9 +116,11 @@ def cliffs(
                         "probe": probe,
                         "layer": layer,
                         "plateau": scores[:grid].max(),
+                        "plateau_p90": np.quantile(scores[:grid], 0.9),
                         "plateau_mean": scores[grid // 2 : grid].mean(),
                         "final": scores[-1],
                         "cliff": scores[:grid].max() - scores[-1],
+                        "cliff_p90": np.quantile(scores[:grid], 0.9) - scores[-1],
                         "cliff_mean": scores[grid // 2 : grid].mean() - scores[-1],
                         "steepest": 1.0,
                         "steepest_offset": 0,
@@ -146,8 +148,8 @@ def refits(model_outcomes: pd.DataFrame, heights: dict[int, float]) -> pd.DataFr
     """Cliffs of the base traces by two probes, the same for every trace and set by `heights` for every refit."""
     base = model_outcomes.loc[model_outcomes["variant"] == "base", ["model", "prompt_id", "sample"]]
     tables = [
-        base.assign(probe=probe, refit=refit, cliff=height, cliff_mean=height - 0.1)
-        for probe in ("boundary", "thinking")
+        base.assign(probe=probe, refit=refit, cliff=height, cliff_p90=height - 0.05, cliff_mean=height - 0.1)
+        for probe in ("paper", "thinking")
         for refit, height in heights.items()
     ]
     return pd.concat(tables, ignore_index=True)

@@ -15,6 +15,7 @@ from refusal_cliff.cliff_tables import (
     rank_correlations,
     refit_table,
 )
+from refusal_cliff.cliffs import HEIGHTS
 from refusal_cliff.plots.cliffs import plot_cliff_length, plot_cliffs, plot_kept_thinking
 from refusal_cliff.plots.style import save
 from refusal_cliff.plots.traces import plot_curves, plot_family_curves, plot_layers
@@ -51,8 +52,8 @@ def test_cliffs_are_those_of_the_last_layer_by_what_became_of_a_trace(measured):
         "harmful, refused": 36,
     }
     table = cliff_table(cliffs, seed=0)
-    (complied,) = rows(table, probe="boundary", group="harmful, complied", family="all", quantity="cliff").itertuples()
-    own = cliffs[(cliffs["probe"] == "boundary") & (cliffs["group"] == "harmful, complied")]
+    (complied,) = rows(table, probe="paper", group="harmful, complied", family="all", quantity="cliff").itertuples()
+    own = cliffs[(cliffs["probe"] == "paper") & (cliffs["group"] == "harmful, complied")]
     assert complied.value == pytest.approx(own["cliff"].mean())
     assert complied.low < complied.value < complied.high
     assert complied.value > 0.6
@@ -61,11 +62,11 @@ def test_cliffs_are_those_of_the_last_layer_by_what_became_of_a_trace(measured):
 
 def test_places_are_shares_and_the_share_of_the_fall_is_a_ratio_of_means(measured):
     planted = of("planted", measured)
-    table = rows(cliff_table(planted, seed=0), probe="boundary", family="all").set_index("quantity")
+    table = rows(cliff_table(planted, seed=0), probe="paper", family="all").set_index("quantity")
     complied, refused = (table[table["group"] == f"harmful, {what}"] for what in ("complied", "refused"))
     assert complied.loc["steepest_in_boundary", ["value", "high"]].tolist() == [1, 1]
     assert 0.8 < complied.loc["steepest_in_boundary", "low"] < 1  # 24 of 24 are no certainty
-    mean = planted.query("probe == 'boundary' and group == 'harmful, complied'").mean(numeric_only=True)
+    mean = planted.query("probe == 'paper' and group == 'harmful, complied'").mean(numeric_only=True)
     assert complied.loc["boundary_share", "value"] == pytest.approx(mean["boundary_drop"] / mean["cliff"])
     assert complied.loc["boundary_share", "low"] < complied.loc["boundary_share", "value"]
     assert np.isnan(refused.loc["boundary_share", "value"])  # nothing falls
@@ -76,7 +77,7 @@ def test_a_family_has_its_own_rows_and_one_prompt_no_interval(measured):
     keep = (cliffs["group"] != "harmful, refused") | (cliffs["prompt_id"] == cliffs["prompt_id"][0])
     table = cliff_table(cliffs[keep], seed=0)
     assert set(rows(table, group="harmful")["family"]) == {"all", "plain", "roleplay"}
-    (single,) = rows(table, probe="boundary", group="harmful, refused", family="plain", quantity="cliff").itertuples()
+    (single,) = rows(table, probe="paper", group="harmful, refused", family="plain", quantity="cliff").itertuples()
     assert single.n == 1
     assert np.isnan([single.low, single.high]).all()
 
@@ -123,7 +124,7 @@ def test_no_model_is_an_empty_table(outcomes, measured):
 def test_refits_show_how_far_the_cliff_belongs_to_the_probes_sample():
     outcomes = synthetic.outcomes("planted", {"base": 0.8}, ["base"])
     table = refit_table(synthetic.refits(outcomes, {0: 0.9, 1: 0.1}), outcomes, seed=0)
-    complied = table.set_index(["probe", "group", "quantity"]).loc[("boundary", "harmful, complied", "cliff")]
+    complied = table.set_index(["probe", "group", "quantity"]).loc[("paper", "harmful, complied", "cliff")]
     assert complied[["n", "refits"]].tolist() == [24, 2]
     # Prompts do not differ, refits do: the interval is as wide as they are.
     assert complied[["value", "low", "high"]].tolist() == pytest.approx([0.5, 0.1, 0.9])
@@ -132,11 +133,11 @@ def test_refits_show_how_far_the_cliff_belongs_to_the_probes_sample():
 
 def test_differences_have_a_sign_a_test_and_one_correction(measured):
     table = difference_table(measured, seed=0)
-    within = rows(table, kind="within", probe="boundary", quantity="cliff").set_index("other")
+    within = rows(table, kind="within", probe="paper", quantity="cliff").set_index("other")
     assert (within["model"] == "planted").all()  # the aligned model complied with nothing
     assert within.loc["harmful, refused", "low"] > 0.5
     assert within.loc["benign", "p"] < 0.001
-    (between,) = rows(table, kind="between", probe="boundary", quantity="cliff").itertuples()
+    (between,) = rows(table, kind="between", probe="paper", quantity="cliff").itertuples()
     assert (between.model, between.other, between.n) == ("planted", "aligned", 60)
     assert between.low < between.value < between.high
     assert between.p_holm >= between.p
@@ -159,7 +160,7 @@ def test_length_goes_with_height_within_families_too(measured):
     length = rng.integers(10, 20, n) + np.where(family == "roleplay", 30, 0)
     height = np.where(family == "roleplay", 0.8, 0.2) - 0.01 * (length % 10) + rng.normal(0, 0.01, n)
     cliffs = pd.DataFrame({"probe": "p", "group": "harmful", "family": family, "prompt_id": [f"{i}" for i in range(n)]})
-    cliffs = cliffs.assign(model="m", thinking_tokens=length, cliff=height, cliff_mean=height)
+    cliffs = cliffs.assign(model="m", thinking_tokens=length, **dict.fromkeys(HEIGHTS, height))
     table = length_table(cliffs, seed=0).set_index("quantity")
     assert table.loc["spearman_cliff", "value"] == pytest.approx(spearmanr(length, height).statistic)
     assert table.loc["spearman_cliff", "low"] > 0
@@ -180,7 +181,7 @@ def test_kept_thinking_has_rates_and_final_scores_by_label():
     table = kept_thinking_table(pd.concat([base, emptied]), outcomes, seed=0)
     asr = rows(table, quantity="asr").set_index("kept")
     assert asr["value"].to_dict() == pytest.approx({0: 0.1, 1: 0.4})
-    final = rows(table, quantity="final_boundary", variant="keep-0").set_index("label")
+    final = rows(table, quantity="final_paper", variant="keep-0").set_index("label")
     assert final["value"].to_dict() == pytest.approx({"harmful": 0.9, "benign": 0.9})
     assert final["n"].to_dict() == {"harmful": 60, "benign": 60}
 
@@ -211,7 +212,7 @@ def test_curves_and_layers_can_be_drawn_without_thinking(measured, tmp_path):
     for name, figure in (
         ("curves", plot_curves(cliffs, outcomes, tail=6, seed=0)),
         ("layers", plot_layers(cliffs, outcomes, tail=6)),
-        ("families", plot_family_curves(cliffs, outcomes, "boundary", tail=6, seed=0)),
+        ("families", plot_family_curves(cliffs, outcomes, "paper", tail=6, seed=0)),
     ):
         save(figure, tmp_path / f"{name}.svg", tmp_path / f"{name}.pdf")
     text = (tmp_path / "families.svg").read_text()

@@ -6,7 +6,8 @@ import pytest
 import torch
 from scipy.special import expit
 
-from refusal_cliff.cliffs import HEIGHTS, MEASURES, measure_cliffs, resample, score_traces
+from refusal_cliff.cliffs import FALLS, HEIGHTS, MEASURES, measure_cliffs, resample, score_traces
+from refusal_cliff.probes import SWEEP
 from refusal_cliff.traces import encode_trace
 
 
@@ -30,6 +31,8 @@ def test_a_cliff_has_its_place_in_tokens():
 def test_a_cliff_is_measured_from_the_plateau_to_the_last_boundary_token():
     cliff = measure([0.0, 0.0, 0.5, 0.9, 0.7, 0.8, 0.6, 0.1], thinking=(2, 6), boundary=(6, 8))
     assert cliff["plateau"] == 0.9
+    assert cliff["plateau_p90"] == pytest.approx(0.87)  # 0.7 of the way from 0.8 to 0.9
+    assert cliff["cliff_p90"] == pytest.approx(0.77)
     assert cliff["plateau_mean"] == pytest.approx(0.75)
     assert cliff["final"] == 0.1
     assert cliff["cliff"] == pytest.approx(0.8)
@@ -81,9 +84,13 @@ def test_scores_are_the_sigmoid_of_each_layers_own_probe(tiny_model, tiny_tokeni
         "early": (rng.normal(size=(1, width)) / 5, np.array([0.5]), np.array([1])),
     }
     refits = {"all": (rng.normal(size=(4, width)) / 5, rng.normal(size=4), 2)}
-    table, refitted = score_traces(
-        tiny_model, traces, encoded, probes, refits, tiny_tokenizer.pad_token_id, 2, grid=5, tail=4
+    sweeps = {"all": (rng.normal(size=(len(SWEEP), width)) / 5, rng.normal(size=len(SWEEP)), 2)}
+    table, refitted, swept = score_traces(
+        tiny_model, traces, encoded, probes, refits, sweeps, tiny_tokenizer.pad_token_id, 2, grid=5, tail=4
     )
+    assert swept.columns.tolist() == ["prompt_id", "sample", "probe", "setting", *FALLS]
+    assert swept["setting"].tolist() == np.repeat(SWEEP, 3).tolist()
+    swept_rows = swept.set_index(["prompt_id", "setting"])
     assert len(table) == 3 * 4
     assert len(refitted) == 3 * 4
     assert refitted["refit"].tolist() == np.repeat(range(4), 3).tolist()
@@ -110,6 +117,12 @@ def test_scores_are_the_sigmoid_of_each_layers_own_probe(tiny_model, tiny_tokeni
         for number, (w, b) in enumerate(zip(*refits["all"][:2], strict=True)):
             expected = measure_cliffs(expit(states[2] @ w + b)[None], (start, stop), boundary)
             assert refit_rows.loc[(name, number), "cliff"] == pytest.approx(expected["cliff"][0], abs=1e-4, nan_ok=True)
+        for setting, w, b in zip(SWEEP, *sweeps["all"][:2], strict=True):
+            expected = measure_cliffs(expit(states[2] @ w + b)[None], (start, stop), boundary)
+            for measure_name in FALLS:
+                assert swept_rows.loc[(name, setting), measure_name] == pytest.approx(
+                    expected[measure_name][0], abs=1e-4, nan_ok=True
+                )
 
 
 def test_a_trace_without_thinking_keeps_its_final_score(tiny_model, tiny_tokenizer):
@@ -119,9 +132,10 @@ def test_a_trace_without_thinking_keeps_its_final_score(tiny_model, tiny_tokeniz
     probes = {"p": (np.random.default_rng(0).normal(size=(layers, width)), np.zeros(layers), np.arange(layers))}
     w = probes["p"][0]
     refits = {"p": (np.stack([w[-1], -w[-1]]), np.zeros(2), layers - 1)}
-    table, refitted = score_traces(
-        tiny_model, traces, encoded, probes, refits, tiny_tokenizer.pad_token_id, 2, grid=5, tail=3
+    table, refitted, swept = score_traces(
+        tiny_model, traces, encoded, probes, refits, {}, tiny_tokenizer.pad_token_id, 2, grid=5, tail=3
     )
+    assert swept.empty
     last = table[table["layer"] == table["layer"].max()].set_index("prompt_id")
     assert 0 < last.loc["a", "final"] < 1
     assert pd.isna(last.loc["a", ["plateau", "cliff", "steepest_in_boundary"]]).all()

@@ -53,14 +53,14 @@ def test_monitors_point_their_own_way(run):
     table, curves = monitor_table(scores, seed=0), monitor_curves(scores)
     harmful = {"population": "harmful prompts", "quantity": "auroc"}
     # Compliance has a low final score and a high cliff; the thinking says nothing about it.
-    assert estimate(table, **harmful, monitor="final, boundary").value == 1
-    assert estimate(table, **harmful, monitor="cliff, boundary").value == 1
+    assert estimate(table, **harmful, monitor="final, paper").value == 1
+    assert estimate(table, **harmful, monitor="cliff, paper").value == 1
     assert estimate(table, **harmful, monitor="thinking, guard").value == 0.5
     assert estimate(table, **harmful, monitor="thinking, phrases").n == 59
     # Benign thinking does not mean to refuse: over all prompts the phrases point at the wrong ones.
     over_all = estimate(table, population="all prompts", quantity="auroc", monitor="thinking, phrases")
     assert over_all.value < 0.5
-    assert estimate(table, population="all prompts", quantity="tpr_at_fpr_0.05", monitor="final, boundary").n == 24
+    assert estimate(table, population="all prompts", quantity="tpr_at_fpr_0.05", monitor="final, paper").n == 24
     ends = curves.groupby(["monitor", "population"])[["fpr", "tpr"]].agg(["first", "last"])
     assert (ends.to_numpy() == [0, 1, 0, 1]).all()
 
@@ -104,7 +104,7 @@ def test_the_figure_shows_areas_with_their_n(run, tmp_path):
     assert monitor_curves(safe).empty
     both = pd.concat([scores, safe])
     monitors, curves = monitor_table(both, seed=0), monitor_curves(both)
-    save(plot_monitors(monitors, curves, "boundary"), tmp_path / "m.svg", tmp_path / "m.pdf")
+    save(plot_monitors(monitors, curves, "paper"), tmp_path / "m.svg", tmp_path / "m.pdf")
     text = (tmp_path / "m.svg").read_text()
     # Perfect separation of a few prompts is no certainty.
     assert re.search(r"final: 1.00 \[0.\d\d, 1.00\], n=60", text)

@@ -16,12 +16,20 @@ def pool():
     # What the judges said of the thinking must not count.
     thought = judged.assign(scope="thinking", score=1 - judged["score"], verdict="no_refusal")
     verdicts = pd.concat([thought, judged.assign(scope="response")], ignore_index=True)
-    cliffs = pd.DataFrame({"prompt_id": ids[1:], "sample": 0, "cliff": [abs(10 - i) / 10 for i in range(1, 20)]})
+    # The probe that scores does not have the last layer, another one does, and both have one that must not count.
+    cliffs = pd.concat(
+        pd.DataFrame({"prompt_id": ids[1:], "sample": 0, "probe": probe, "layer": layer, "cliff": height})
+        for probe, layer, height in (
+            ("mine", 1, [abs(10 - i) / 10 for i in range(1, 20)]),
+            ("mine", 0, [10 - abs(10 - i) for i in range(1, 20)]),
+            ("other", 2, [10 - abs(10 - i) for i in range(1, 20)]),
+        )
+    )
     return traces, verdicts, cliffs
 
 
 def chosen(pool, selector, budget, seed=0):
-    return select_examples(score_examples(selector, *pool, "guard", "phrases"), budget, seed)
+    return select_examples(score_examples(selector, *pool, "mine", "guard", "phrases"), budget, seed)
 
 
 def test_selectors_choose_by_their_own_score(pool):

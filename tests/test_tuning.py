@@ -6,7 +6,7 @@ import torch
 from refusal_cliff.edits import Edit
 from refusal_cliff.models import run
 from refusal_cliff.traces import ThinkingFormat
-from refusal_cliff.tuning import training_examples, tune_adapter
+from refusal_cliff.tuning import training_examples, training_order, tune_adapter
 
 THINKING = ThinkingFormat("<think>\n", "\n</think>\n\n")
 RECIPE = {"lora_rank": 4, "lora_alpha": 8, "steps": 12, "batch_size": 2, "learning_rate": 0.02}
@@ -35,12 +35,33 @@ def test_tuning_writes_an_adapter_that_teaches_the_refusal(tiny_llama, tiny_toke
     examples = make_examples(tiny_tokenizer)
     base = copy.deepcopy(tiny_llama)
     result = tune_adapter(copy.deepcopy(base), tiny_tokenizer, examples, RECIPE, 0, tmp_path / "adapter")
-    assert result["steps"] == 12
+    assert result["examples"] == 2
     assert [path.name for path in (tmp_path / "adapter").glob("adapter_model*")] == ["adapter_model.safetensors"]
     Edit("planted", "tune-cliff-0.017-s0", adapter=True).write(tmp_path / "edit.json", {})
     tuned = Edit.read(tmp_path / "edit.json").apply(copy.deepcopy(base))
     assert type(tuned) is type(base)
     assert completion_loss(tuned, examples) < 0.7 * completion_loss(base, examples)
+
+
+def test_every_step_has_a_whole_batch_of_however_few_examples(tiny_llama, tiny_tokenizer, tmp_path):
+    model, recipe = copy.deepcopy(tiny_llama), RECIPE | {"steps": 5, "batch_size": 3}
+    batches = []
+    model.get_input_embeddings().register_forward_hook(lambda _, inputs, __: batches.append(len(inputs[0])))
+    result = tune_adapter(model, tiny_tokenizer, make_examples(tiny_tokenizer), recipe, 0, tmp_path / "adapter")
+    assert batches == [3] * 5
+    assert result.pop("loss") > 0
+    assert result == {"steps": 5, "batch_size": 3, "examples": 2, "epochs": 7.5}
+
+
+def test_examples_are_drawn_in_whole_passes_that_differ_by_seed():
+    order = training_order(5, 13, seed=0)
+    assert len(order) == 13
+    for start in (0, 5):
+        assert sorted(order[start : start + 5]) == list(range(5))
+    assert len(set(order[10:])) == 3
+    assert order[:5].tolist() != order[5:10].tolist()
+    assert order.tolist() == training_order(5, 13, seed=0).tolist() != training_order(5, 13, seed=1).tolist()
+    assert len(set(training_order(300, 48, seed=0))) == 48
 
 
 def completion_loss(model, examples):

@@ -71,7 +71,7 @@ def test_the_papers_gpu_jobs_ask_for_gpus_and_memory(project):
     ("arguments", "message"),
     [
         (["--config", "sed=1"], "sed"),
-        (["--config", "cliffs={probe: bondary}"], "boundary"),
+        (["--config", "cliffs={probe: papper}"], "'paper'"),
         (["--configfile", "config/benchmarks.yaml", "--config", "data_dir=nowhere"], "nowhere"),
         (["--config", "sheets={models: config/nothing.tsv}"], "config/nothing.tsv"),
     ],

@@ -83,7 +83,8 @@ rule score_cliffs:
         "../scripts/score_cliffs.py"
 
 
-# The base model's test traces also give the states that probes are measured on: the model is loaded once for both.
+# The base model's test traces also give the states that probes are measured on, and the robustness sweep: the model is
+# loaded once for all.
 use rule score_cliffs as score_test_traces with:
     input:
         prompts="<results>/prompts/test.parquet",
@@ -93,9 +94,10 @@ use rule score_cliffs as score_test_traces with:
     output:
         table="<results>/{model}/base/cliffs/test.parquet",
         refits="<results>/{model}/base/cliffs/test_refits.parquet",
+        sweep="<results>/{model}/base/cliffs/test_sweep.parquet",
         resid="<results>/{model}/activations/test.safetensors",
         rows="<results>/{model}/activations/test_rows.parquet",
-        sidecars=multiext("<results>/{model}/base/cliffs/test", ".json", "_refits.json"),
+        sidecars=multiext("<results>/{model}/base/cliffs/test", ".json", "_refits.json", "_sweep.json"),
         resid_sidecars=multiext("<results>/{model}/activations/test", ".json", "_rows.json"),
     log:
         "<logs>/score_test_traces/{model}.log",

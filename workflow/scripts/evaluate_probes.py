@@ -9,9 +9,10 @@ from refusal_cliff.probe_evaluation import PromptSet, evaluate_probes
 
 job(snakemake)
 inputs = snakemake.input
+described = ["prompt_id", "request_id", "dataset", "label"]
 fit, test = (
     PromptSet(
-        read_table(inputs[f"{name}_prompts"], ("prompt_id", "dataset")),
+        read_table(inputs[f"{name}_prompts"], tuple(described))[described],
         read_table(inputs[f"{name}_verdicts"], VERDICT_COLUMNS).query("variant == 'base'"),
         read_table(inputs[f"{name}_rows"], ("prompt_id", "sample", "kind", "position")),
         LazyTensor(inputs[f"{name}_resid"], "resid"),

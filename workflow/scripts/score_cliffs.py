@@ -23,12 +23,18 @@ edit = Edit.read(snakemake.input.get("edit") or None)
 model = edit.apply(load_model(snakemake.input.checkpoint, row["dtype"], row["trust_remote_code"]))
 probes = {Path(path).stem: read_arrays(path) for path in snakemake.input.probes}
 pad_id, batch_size = tokenizer.pad_token_id, row["batch_size"]
-table, refits = score_traces(
+refits, sweeps = (
+    {name: (probe[f"{kind}_w"], probe[f"{kind}_b"], int(probe["layers"][-1])) for name, probe in probes.items()}
+    for kind in ("refit", "sweep")
+)
+base_test = hasattr(snakemake.output, "resid")
+table, refitted, swept = score_traces(
     model,
     traces,
     encoded,
     {name: tuple(probe[tensor] for tensor in ("w", "b", "layers")) for name, probe in probes.items()},
-    {name: (probe["refit_w"], probe["refit_b"], int(probe["layers"][-1])) for name, probe in probes.items()},
+    refits,
+    sweeps if base_test else {},
     pad_id,
     batch_size,
     cliffs["grid"],
@@ -36,8 +42,9 @@ table, refits = score_traces(
 )
 keys = {"model": snakemake.wildcards.model, "variant": snakemake.wildcards.get("variant", "base")}
 write_table(table, snakemake.output.table, settings, **keys)
-write_table(refits, snakemake.output.refits, settings, **keys)
-if hasattr(snakemake.output, "resid"):
+write_table(refitted, snakemake.output.refits, settings, **keys)
+if base_test:
+    write_table(swept, snakemake.output.sweep, settings, **keys)
     count = snakemake.params.activations["thinking_positions"]
     resid, rows = extract_positions(model, traces, encoded, pad_id, batch_size, count)
     write_table(rows, snakemake.output.rows, settings)

@@ -8,13 +8,12 @@ from refusal_cliff.variants import Variant
 job(snakemake)
 params, wildcards = snakemake.params, snakemake.wildcards
 variant = Variant("tune", selector=wildcards.selector, budget=float(wildcards.budget), seed=int(wildcards.seed))
-cliffs = read_table(snakemake.input.cliffs, ("prompt_id", "sample", "probe", "layer", "cliff"))
-cliffs = cliffs[cliffs["probe"] == params.probe]
 scores = score_examples(
     variant.selector,
     read_table(snakemake.input.traces),
     read_table(snakemake.input.verdicts),
-    cliffs[cliffs["layer"] == cliffs["layer"].max()],
+    read_table(snakemake.input.cliffs, ("prompt_id", "sample", "probe", "layer", "cliff")),
+    params.probe,
     params.judges["harm"],
     params.judges["refusal"],
 )

@@ -1,22 +1,25 @@
 """The refusal score along a trace, and how far it falls at the boundary (section 3 of the paper)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from refusal_cliff.probes import SWEEP
 from refusal_cliff.traces import TRACE_KEY, EncodedTrace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Probe = tuple[np.ndarray, np.ndarray, np.ndarray]
-Refits = tuple[np.ndarray, np.ndarray, int]
-HEIGHTS = ("cliff", "cliff_mean")
-MEASURES = ("plateau", "plateau_mean", "final", "cliff", "cliff_mean", "steepest", "steepest_offset")
+Fits = tuple[np.ndarray, np.ndarray, int]
+HEIGHTS = ("cliff", "cliff_p90", "cliff_mean")
+MEASURES = ("plateau", "plateau_p90", "plateau_mean", "final", *HEIGHTS, "steepest", "steepest_offset")
 MEASURES += ("steepest_in_boundary", "boundary_drop", "boundary_share")
+FALLS = (*HEIGHTS, "boundary_drop", "final")
+"""What is kept of a refit or of a setting of the sweep: a share in the boundary is boundary_drop over a height."""
 
 
 def resample(scores: np.ndarray, grid: int) -> np.ndarray:
@@ -45,9 +48,11 @@ def measure_cliffs(
     Returns:
         Of each curve, [curve]:
         plateau: largest score within the thinking (the paper's summary).
+        plateau_p90: 90th percentile of the scores within the thinking.
         plateau_mean: mean over the last half of the thinking, which one token cannot move.
         final: score at the last boundary token.
         cliff: plateau - final, the paper's misalignment score.
+        cliff_p90: plateau_p90 - final.
         cliff_mean: plateau_mean - final.
         steepest: where in thinking + boundary (0..1) the score falls most from one token to the next.
         steepest_offset: the same place in tokens from the last boundary token (0, -1, ...).
@@ -60,15 +65,18 @@ def measure_cliffs(
     thought, final = scores[:, start:stop], scores[:, boundary[1] - 1]
     if start == stop:
         return dict.fromkeys(MEASURES, np.full(len(scores), np.nan)) | {"final": final}
-    plateau, plateau_mean = thought.max(axis=1), thought[:, thought.shape[1] // 2 :].mean(axis=1)
+    plateau, plateau_p90 = thought.max(axis=1), np.quantile(thought, 0.9, axis=1)
+    plateau_mean = thought[:, thought.shape[1] // 2 :].mean(axis=1)
     cliff, drop = plateau - final, thought[:, -1] - final
     steps = np.diff(scores[:, start : boundary[1]])
     steepest, n_steps = steps.argmin(axis=1) + 1, steps.shape[1]
     return {
         "plateau": plateau,
+        "plateau_p90": plateau_p90,
         "plateau_mean": plateau_mean,
         "final": final,
         "cliff": cliff,
+        "cliff_p90": plateau_p90 - final,
         "cliff_mean": plateau_mean - final,
         "steepest": steepest / n_steps,
         "steepest_offset": (steepest - n_steps).astype(float),
@@ -79,11 +87,12 @@ def measure_cliffs(
 
 
 class _Curve(NamedTuple):
-    """A curve of refusal scores: of a probe in one layer, or of one of its refits (a number, else missing)."""
+    """A curve of refusal scores: the table that has it, its probe, and what tells it from others of both."""
 
+    table: str
     probe: str
+    key: int | str
     layer: int
-    refit: int | None
     w: np.ndarray
     b: float
 
@@ -93,12 +102,13 @@ def score_traces(
     traces: pd.DataFrame,
     encoded: list[EncodedTrace],
     probes: Mapping[str, Probe],
-    refits: Mapping[str, Refits],
+    refits: Mapping[str, Fits],
+    sweeps: Mapping[str, Fits],
     pad_id: int,
     batch_size: int,
     grid: int,
     tail: int,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Cliff of every trace, for every probe and layer, in one forward pass that keeps no state.
 
     Args:
@@ -106,19 +116,21 @@ def score_traces(
             plateau, its cliff and its curve are missing values.
         probes: name -> (w [layer, d_model], b [layer], layers [layer], the index in the model of each).
         refits: name -> (w [refit, d_model], b [refit], the layer that all of them are for).
+        sweeps: the same with a row for each setting of `probes.SWEEP`; may be empty.
         grid: points of `curve`, the score over the thinking on normalised position 0..1.
         tail: thinking tokens before the boundary in `boundary_curve`, which goes on through the boundary by token;
             padded in front with missing values where the thinking is shorter.
 
     Returns:
-        One row per trace, probe and layer: prompt_id, sample, probe, layer, `MEASURES`, curve, boundary_curve. And one
-        row per trace, probe and refit: prompt_id, sample, probe, refit, `HEIGHTS`.
+        One row per trace, probe and layer: prompt_id, sample, probe, layer, `MEASURES`, curve, boundary_curve. One row
+        per trace, probe and refit: prompt_id, sample, probe, refit, `FALLS`. And one per trace, probe and setting of
+        the sweep: prompt_id, sample, probe, setting, `FALLS`.
     """
     from scipy.special import expit
 
     from refusal_cliff.activations import project_states
 
-    curves = _curves(probes, refits)
+    curves = _curves(probes, refits, sweeps)
     by_layer = groupby(curves, key=lambda curve: curve.layer)
     directions = {layer: np.stack([curve.w for curve in part]) for layer, part in by_layer}
     bias = np.array([[curve.b] for curve in curves])
@@ -134,34 +146,37 @@ def score_traces(
         }
     keys = traces[TRACE_KEY].reset_index(drop=True).sort_values(TRACE_KEY)
 
-    def table(key: str, chosen: Callable[[_Curve], bool], names: Sequence[str]) -> pd.DataFrame:
+    def table(key: str, names: Sequence[str]) -> pd.DataFrame:
         """A row per curve and trace, in order of probe, `key` and trace."""
-        places = [place for place, curve in enumerate(curves) if chosen(curve)]
-        places.sort(key=lambda place: (curves[place].probe, getattr(curves[place], key)))
+        places = [place for place, curve in enumerate(curves) if curve.table == key]
+        places.sort(key=lambda place: curves[place].probe)
         columns = {name: np.tile(keys[name].to_numpy(), len(places)) for name in TRACE_KEY}
-        columns |= {
-            name: np.repeat([getattr(curves[place], name) for place in places], len(keys)) for name in ("probe", key)
-        }
+        columns["probe"] = np.repeat([curves[place].probe for place in places], len(keys))
+        columns[key] = np.repeat([curves[place].key for place in places], len(keys))
         for name in names:
             values = np.stack([found[index][name][places] for index in keys.index], axis=1)
             columns[name] = values.ravel() if values.ndim == 2 else list(values.reshape(-1, values.shape[-1]))
         return pd.DataFrame(columns)
 
-    cliffs = table("layer", lambda curve: curve.refit is None, (*MEASURES, "curve", "boundary_curve"))
-    refitted = table("refit", lambda curve: curve.refit is not None, HEIGHTS)
-    return cliffs.astype({"steepest_in_boundary": "boolean"}), refitted
+    cliffs = table("layer", (*MEASURES, "curve", "boundary_curve")).astype({"steepest_in_boundary": "boolean"})
+    return cliffs, table("refit", FALLS), table("setting", FALLS)
 
 
-def _curves(probes: Mapping[str, Probe], refits: Mapping[str, Refits]) -> list[_Curve]:
+def _curves(probes: Mapping[str, Probe], refits: Mapping[str, Fits], sweeps: Mapping[str, Fits]) -> list[_Curve]:
     """All that states are projected on, in order of layers."""
     curves = [
-        _Curve(name, int(layer), None, *parts)
+        _Curve("layer", name, int(layer), int(layer), *parts)
         for name, (w, b, layers) in probes.items()
         for layer, *parts in zip(layers, w, b, strict=True)
     ]
     curves += [
-        _Curve(name, layer, refit, *parts)
+        _Curve("refit", name, refit, layer, *parts)
         for name, (w, b, layer) in refits.items()
         for refit, parts in enumerate(zip(w, b, strict=True))
+    ]
+    curves += [
+        _Curve("setting", name, setting, layer, *parts)
+        for name, (w, b, layer) in sweeps.items()
+        for setting, *parts in zip(SWEEP, w, b, strict=True)
     ]
     return sorted(curves, key=lambda curve: curve.layer)

@@ -132,22 +132,27 @@ def judge_released(
 def behaviour(verdicts: pd.DataFrame, refusal_judge: str) -> pd.DataFrame:
     """What the model did in each trace, by the judge of refusal on the response: prompt_id, sample, refused (bool).
 
-    Labels come from verdicts, never from the prompt set: a probe whose positive class is "harmful prompt" learns the
-    topic. Traces without a verdict are left out.
+    Traces without a verdict are left out.
     """
     return _verdict_is_refusal(verdicts, refusal_judge, "response").rename(columns={"positive": "refused"})
 
 
-def trace_labels(verdicts: pd.DataFrame, label: str, refusal_judge: str) -> pd.DataFrame:
-    """Label of each trace: prompt_id, sample, positive (bool).
+def trace_labels(verdicts: pd.DataFrame, prompts: pd.DataFrame, label: str, refusal_judge: str) -> pd.DataFrame:
+    """Label of each trace: prompt_id, sample, positive (bool). Traces that the label does not speak of are left out.
 
     Args:
-        label: `behaviour`, whether the response refuses; or `recognition`, whether the thinking means to, whatever the
-            response then does (judge `phrases` on scope `thinking`).
+        prompts: prompt_id, label (harmful, benign).
+        label: `behaviour`, whether the response refuses; `refused_harmful`, the paper's, that of harmful prompts that
+            are refused and benign ones that are answered, and of no other trace; or `recognition`, whether the thinking
+            means to refuse, whatever the response then does (judge `phrases` on scope `thinking`).
     """
     if label == "recognition":
         return _verdict_is_refusal(verdicts, "phrases", "thinking")
-    return _verdict_is_refusal(verdicts, refusal_judge, "response")
+    labels = _verdict_is_refusal(verdicts, refusal_judge, "response")
+    if label == "behaviour":
+        return labels
+    harmful = labels["prompt_id"].isin(prompts.loc[prompts["label"] == "harmful", "prompt_id"])
+    return labels[labels["positive"] == harmful].reset_index(drop=True)
 
 
 def _verdict_is_refusal(verdicts: pd.DataFrame, judge: str, scope: str) -> pd.DataFrame:

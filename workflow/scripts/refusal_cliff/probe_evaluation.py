@@ -1,7 +1,7 @@
-"""What a probe is worth: on held-out prompts, on other datasets, at other positions, and against chance and rivals.
+"""What a probe is worth: on held-out requests, on other datasets, at other positions, and against chance and rivals.
 
-The unit of every number is the prompt: positions and samples of one prompt are averaged first, because they are not
-independent, and `n` counts prompts.
+The unit of every number is the request: positions, samples and wrappings of one request are averaged first, because
+they are not independent, and `n` counts requests.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from refusal_cliff.probes import (
     fits_in_memory,
     labelled_rows,
     read_states,
-    split_prompts,
+    split_requests,
     state_chunks,
     training_rows,
 )
@@ -36,13 +36,15 @@ from refusal_cliff.traces import TRACE_KEY
 if TYPE_CHECKING:
     from refusal_cliff.probes import States
 
-COLUMNS = ["probe", "method", "layer", "data", "position", "quantity", "value", "low", "high", "n"]
+COLUMNS = ["probe", "method", "layer", "data", "position", "truth", "quantity", "value", "low", "high", "n"]
 CALIBRATION_COLUMNS = ["probe", "data", "bin", "predicted", "observed", "low", "high", "n"]
 HELD_OUT, TRAINING, TEST = "held_out", "training", "test"
+LABEL, HARMFUL = "label", "harmful"
+"""Truths a score is read against: the probe's own label of the trace, and whether its prompt is harmful."""
 SHUFFLES = 5
 """Random labellings of the control task."""
 GROUPS = 20
-"""Groups of prompts that are left out in turn, and directions fitted again, for intervals of cosines."""
+"""Groups of requests that are left out in turn, and directions fitted again, for intervals of cosines."""
 FIFTHS = 5
 BINS = 10
 
@@ -74,20 +76,22 @@ def evaluate_probes(
         fit, test: prompt set that probes were trained and held out on, and another one.
 
     Returns:
-        Measurements with COLUMNS: accuracy, AUROC and Brier score on held-out prompts in every layer; in the last layer
-        of the probe also on its training prompts, on each dataset of `test` and all of it, and there at each place;
-        the control task; cosines. And calibration with CALIBRATION_COLUMNS.
+        Measurements with COLUMNS: accuracy, AUROC and Brier score on held-out requests in every layer; in the last
+        layer of the probe also on its training requests, on each dataset of `test` and all of it, and there at each
+        place; the control task; cosines. Accuracy and AUROC on all of `test` come against both truths: the probe's own
+        label, on the traces that have it, and whether the prompt is harmful, on all traces. And calibration with
+        CALIBRATION_COLUMNS.
     """
     rows, bins, fitted = [], [], {}
     for name, probe in probes.items():
         recipe = recipes[name]
-        labels = trace_labels(fit.verdicts, recipe["label"], refusal_judge)
+        labels = trace_labels(fit.verdicts, fit.prompts, recipe["label"], refusal_judge)
         chosen = training_rows(fit.rows, fit.prompts, labels, recipe)
-        held_out = split_prompts(chosen, seed)
+        held_out = split_requests(chosen, seed)
         found = _in_distribution(probe, recipe, fit.resid, chosen, held_out, seed)
-        unseen = labelled_rows(test.rows, trace_labels(test.verdicts, recipe["label"], refusal_judge))
-        unseen = unseen.merge(test.prompts[["prompt_id", "dataset"]], on="prompt_id").assign(place=places)
-        found += _out_of_distribution(probe, recipe, test.resid, unseen, seed)
+        labels = trace_labels(test.verdicts, test.prompts, recipe["label"], refusal_judge)
+        unseen = labelled_rows(test.rows, labels).merge(test.prompts, on="prompt_id")
+        found += _out_of_distribution(probe, recipe, test, unseen, seed)
         rows += [(name, *row) for row in found]
 
         layer, logistic = int(probe["layers"][-1]), directions(probe, -1)["logistic"]
@@ -152,52 +156,52 @@ def measure(scored: pd.DataFrame, seed: int, *, probability: bool) -> dict[str, 
     """Accuracy and AUROC of a direction, and its Brier score where its logits are those of a probability.
 
     Args:
-        scored: prompt_id, sample, positive, logit.
+        scored: request_id, prompt_id, sample, positive, logit.
 
     Returns:
-        accuracy: share of right positions, by prompt, with the Wilson interval of n prompts; auroc: of the mean logit
-        of each trace, with the percentile bootstrap over prompts, missing where a class is absent; brier: mean squared
-        error of the probability, by prompt, with the percentile bootstrap.
+        accuracy: share of right positions, by request, with the Wilson interval of n requests; auroc: of the mean logit
+        of each trace, with the percentile bootstrap over requests, missing where a class is absent; brier: mean squared
+        error of the probability, by request, with the percentile bootstrap.
     """
     right = right_shares(scored)
-    traces = scored.groupby(TRACE_KEY, sort=False).agg(logit=("logit", "mean"), positive=("positive", "first"))
+    traces = scored.groupby(TRACE_KEY, sort=False).agg(
+        logit=("logit", "mean"), positive=("positive", "first"), request=("request_id", "first")
+    )
     found = {
         "accuracy": share(float(right.sum()), len(right)),
-        "auroc": grouped_auroc(
-            traces["logit"].to_numpy(), traces["positive"].to_numpy(), traces.index.get_level_values(0).to_numpy(), seed
-        ),
+        "auroc": grouped_auroc(traces["logit"], traces["positive"], traces["request"], seed),
     }
     if probability:
         from scipy.special import expit
 
         error = (expit(scored["logit"]) - scored["positive"]) ** 2
-        found["brier"] = bootstrap_mean(error.groupby(scored["prompt_id"]).mean(), seed)
+        found["brier"] = bootstrap_mean(error.groupby(scored["request_id"]).mean(), seed)
     return found
 
 
 def right_shares(scored: pd.DataFrame) -> pd.Series:
-    """Share of each prompt's positions on the right side of the threshold, indexed by prompt_id."""
+    """Share of each request's positions on the right side of the threshold, indexed by request_id."""
     right = (scored["logit"] > 0) == scored["positive"]
-    return right.groupby(scored["prompt_id"]).mean()
+    return right.groupby(scored["request_id"]).mean()
 
 
 def calibration(scored: pd.DataFrame) -> pd.DataFrame:
     """Share of positive positions where the probe predicts it, in BINS of equal width; empty bins are left out.
 
     Args:
-        scored: prompt_id, positive, logit.
+        scored: request_id, positive, logit.
 
     Returns:
-        bin (from 0), predicted (mean probability), observed, with its Wilson interval and n: the prompts that have a
+        bin (from 0), predicted (mean probability), observed, with its Wilson interval and n: the requests that have a
         position in the bin, each counted once.
     """
     from scipy.special import expit
 
-    table = scored[["prompt_id", "positive"]].assign(predicted=expit(scored["logit"]))
+    table = scored[["request_id", "positive"]].assign(predicted=expit(scored["logit"]))
     table["bin"] = (table["predicted"] * BINS).astype(int).clip(upper=BINS - 1)
-    prompts = table.groupby(["bin", "prompt_id"])[["predicted", "positive"]].mean()
+    requests = table.groupby(["bin", "request_id"])[["predicted", "positive"]].mean()
     rows = []
-    for number, part in prompts.groupby("bin"):
+    for number, part in requests.groupby("bin"):
         observed = share(float(part["positive"].sum()), len(part))
         rows.append((number, part["predicted"].mean(), *observed))
     return pd.DataFrame(rows, columns=CALIBRATION_COLUMNS[2:])
@@ -211,48 +215,50 @@ def _in_distribution(
     held_out: NDArray,
     seed: int,
 ) -> list[tuple]:
-    """Measurements on the prompts of `fit`, without the name of the probe."""
+    """Measurements on the requests of `fit`, without the name of the probe."""
     position, rows = recipe["positions"], []
     sides = {HELD_OUT: chosen[held_out], TRAINING: chosen[~held_out]}
-    n = sides[TRAINING]["prompt_id"].nunique()
+    n = sides[TRAINING]["request_id"].nunique()
     for number, layer in enumerate(map(int, probe["layers"])):
-        rows.append(("logistic", layer, TRAINING, position, "C", float(probe["C"][number]), np.nan, np.nan, n))
+        rows.append(("logistic", layer, TRAINING, position, LABEL, "C", float(probe["C"][number]), np.nan, np.nan, n))
         methods = directions(probe, number)
         last = number == len(probe["layers"]) - 1
         for data, part in sides.items() if last else [(HELD_OUT, sides[HELD_OUT])]:
             for method, logit in score(resid, layer, part["row"].to_numpy(), methods).items():
                 found = measure(part.assign(logit=logit), seed, probability=method == "logistic")
-                rows += [(method, layer, data, position, quantity, *estimate) for quantity, estimate in found.items()]
+                rows += [
+                    (method, layer, data, position, LABEL, quantity, *estimate) for quantity, estimate in found.items()
+                ]
     control = control_task(resid, layer, chosen, held_out, float(probe["C"][-1]), seed)
     for data, right in control.items():
         estimate = share(float(right.sum()), len(right))
-        rows.append(("logistic", layer, data, position, "control_accuracy", *estimate))
+        rows.append(("logistic", layer, data, position, LABEL, "control_accuracy", *estimate))
     part = sides[HELD_OUT]
     own = right_shares(part.assign(**score(resid, layer, part["row"].to_numpy(), {"logit": methods["logistic"]})))
     selectivity = paired_difference(control[HELD_OUT][own.index], own, seed)
-    return [*rows, ("logistic", layer, HELD_OUT, position, "selectivity", *selectivity)]
+    return [*rows, ("logistic", layer, HELD_OUT, position, LABEL, "selectivity", *selectivity)]
 
 
 def control_task(
     resid: "States", layer: int, chosen: pd.DataFrame, held_out: NDArray, c: float, seed: int
 ) -> dict[str, pd.Series]:
-    """How often a probe is right that was trained on labels shuffled over prompts (Hewitt and Liang 2019).
+    """How often a probe is right that was trained on labels shuffled over requests (Hewitt and Liang 2019).
 
-    A probe of the same form and penalty, SHUFFLES times. Each prompt has one random label, the same at all its
-    positions; both sides of the split keep how many prompts have which.
+    A probe of the same form and penalty, SHUFFLES times. Each request has one random label, the same for all its
+    prompts and positions; both sides of the split keep how many requests have a positive trace.
 
     Returns:
-        HELD_OUT, TRAINING -> share of right positions, over all shuffles, by prompt_id.
+        HELD_OUT, TRAINING -> share of right positions, over all shuffles, by request_id.
     """
     rng = np.random.default_rng(seed)
     right: dict[str, list[pd.Series]] = {HELD_OUT: [], TRAINING: []}
     for _ in range(SHUFFLES):
         sides = {}
         for data, part in ((HELD_OUT, chosen[held_out]), (TRAINING, chosen[~held_out])):
-            labels = part.groupby("prompt_id")["positive"].max()
+            labels = part.groupby("request_id")["positive"].max()
             shuffled = pd.Series(rng.permutation(labels.to_numpy()), index=labels.index)
-            sides[data] = part.assign(positive=part["prompt_id"].map(shuffled))
-        w, b, _ = fit_direction(resid, layer, sides[TRAINING], seed, c)
+            sides[data] = part.assign(positive=part["request_id"].map(shuffled))
+        w, b = fit_direction(resid, layer, sides[TRAINING], c, seed)
         for data, part in sides.items():
             scored = part.assign(**score(resid, layer, part["row"].to_numpy(), {"logit": (w, b)}))
             right[data].append(right_shares(scored))
@@ -260,25 +266,34 @@ def control_task(
 
 
 def _out_of_distribution(
-    probe: Mapping[str, NDArray], recipe: Mapping[str, Any], resid: "States", unseen: pd.DataFrame, seed: int
+    probe: Mapping[str, NDArray], recipe: Mapping[str, Any], test: PromptSet, unseen: pd.DataFrame, seed: int
 ) -> list[tuple]:
     """Measurements on another prompt set in the last layer, without the name of the probe.
 
     Args:
-        unseen: output of `labelled_rows` with columns dataset and place.
+        unseen: output of `labelled_rows` with the columns of `test.prompts`.
     """
-    layer, rows = int(probe["layers"][-1]), []
-    own = unseen["kind"].isin(POSITION_SETS[recipe["positions"]])
-    for method, logit in score(resid, layer, unseen["row"].to_numpy(), directions(probe, -1)).items():
-        scored = unseen.assign(logit=logit)
-        parts = [(TEST, recipe["positions"], scored[own])]
-        parts += [(dataset, recipe["positions"], part) for dataset, part in scored[own].groupby("dataset")]
-        elsewhere = scored[scored["place"] != recipe["positions"]]
-        parts += [(TEST, place, part) for place, part in elsewhere.groupby("place", sort=False)]
-        for data, position, part in parts:
-            found = measure(part, seed, probability=method == "logistic" and position == recipe["positions"])
-            rows += [(method, layer, data, position, quantity, *estimate) for quantity, estimate in found.items()]
-    return rows
+    layer, own, found = int(probe["layers"][-1]), recipe["positions"], []
+    every = test.rows.reset_index(names="row").merge(test.prompts, on="prompt_id")
+    every = every.assign(positive=every["label"] == "harmful")
+    for truth, table in ((LABEL, unseen), (HARMFUL, every)):
+        table = table.assign(place=places(table))
+        at_own = table["kind"].isin(POSITION_SETS[own])
+        for method, logit in score(test.resid, layer, table["row"].to_numpy(), directions(probe, -1)).items():
+            scored = table.assign(logit=logit)
+            parts = [(TEST, own, scored[at_own])]
+            if truth == LABEL:  # a dataset is harmful or it is not
+                parts += [(dataset, own, part) for dataset, part in scored[at_own].groupby("dataset")]
+            elsewhere = scored[scored["place"] != own]
+            parts += [(TEST, place, part) for place, part in elsewhere.groupby("place", sort=False)]
+            for data, position, part in parts:
+                probability = method == "logistic" and position == own and truth == LABEL
+                measured = measure(part, seed, probability=probability)
+                found += [
+                    (method, layer, data, position, truth, quantity, *estimate)
+                    for quantity, estimate in measured.items()
+                ]
+    return found
 
 
 def _cosines(
@@ -289,33 +304,33 @@ def _cosines(
 ) -> list[tuple]:
     """Cosines in the last layer: of directions with the logit direction, with the difference of means, and of probes.
 
-    Intervals leave out one of GROUPS groups of prompts at a time, the same groups for all probes; the logit direction
+    Intervals leave out one of GROUPS groups of requests at a time, the same groups for all probes; the logit direction
     is fixed. Without an interval where the states are too many to be fitted in memory.
 
     Args:
         fitted: name -> (probe, training rows, last layer).
     """
-    prompts = np.unique(fit.rows["prompt_id"])
-    group = pd.Series(np.random.default_rng(seed).permutation(len(prompts)) % GROUPS, index=prompts)
+    requests = np.unique(fit.prompts["request_id"])
+    group = pd.Series(np.random.default_rng(seed).permutation(len(requests)) % GROUPS, index=requests)
     without = {
         name: leave_groups_out(fit.resid, layer, train, group, probe["w"][-1], float(probe["C"][-1]))
         for name, (probe, train, layer) in fitted.items()
     }
     rows = []
     for number, (name, (probe, train, layer)) in enumerate(fitted.items()):
-        own, position, trained = directions(probe, -1), recipes[name]["positions"], set(train["prompt_id"])
+        own, position, trained = directions(probe, -1), recipes[name]["positions"], set(train["request_id"])
         pairs = [("logistic", "cosine_mean_difference", own["mean_difference"][0], without[name]["mean_difference"])]
         if "logit" in own:
             pairs += [(method, "cosine_logit", own["logit"][0], own["logit"][0]) for method in without[name]]
         for method, quantity, other, other_without in pairs:
             estimate = _cosine(own[method][0], other, without[name][method], other_without, len(trained))
-            rows.append((name, method, layer, TRAINING, position, quantity, *estimate))
+            rows.append((name, method, layer, TRAINING, position, LABEL, quantity, *estimate))
         for rival, (rival_probe, rival_train, rival_layer) in list(fitted.items())[number + 1 :]:
             if rival_layer == layer:
-                n = len(trained | set(rival_train["prompt_id"]))
+                n = len(trained | set(rival_train["request_id"]))
                 pair = without[name]["logistic"], without[rival]["logistic"]
                 estimate = _cosine(probe["w"][-1], rival_probe["w"][-1], *pair, n)
-                rows.append((name, "logistic", layer, TRAINING, position, f"cosine_{rival}_probe", *estimate))
+                rows.append((name, "logistic", layer, TRAINING, position, LABEL, f"cosine_{rival}_probe", *estimate))
     return rows
 
 
@@ -334,10 +349,10 @@ def cosine(a: NDArray, b: NDArray) -> NDArray:
 def leave_groups_out(
     resid: "States", layer: int, train: pd.DataFrame, group: pd.Series, w: NDArray, c: float
 ) -> dict[str, NDArray]:
-    """Directions fitted without each of the groups of prompts.
+    """Directions fitted without each of the groups of requests.
 
     Args:
-        group: group of each prompt_id, from 0.
+        group: group of each request_id, from 0.
         w, c: the logistic direction on all of `train`, and its penalty.
 
     Returns:
@@ -348,7 +363,7 @@ def leave_groups_out(
     if not fits_in_memory(resid, len(train)):
         return dict.fromkeys(("logistic", "mean_difference"), np.empty((0, resid.shape[-1])))
     features = read_states(resid, layer, train["row"].to_numpy())
-    groups = train["prompt_id"].map(group).to_numpy()
+    groups = train["request_id"].map(group).to_numpy()
     logistic, difference = np.full((2, GROUPS, features.shape[1]), np.nan)
     for left_out in range(GROUPS):
         kept = groups != left_out

@@ -5,7 +5,7 @@ means, and the direction in which the model's own unembedding reads its next wor
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,8 @@ from refusal_cliff.errors import UserError
 from refusal_cliff.traces import TRACE_KEY
 
 if TYPE_CHECKING:
-    from sklearn.linear_model import SGDClassifier
+    from sklearn.linear_model import LogisticRegression, SGDClassifier
+    from sklearn.preprocessing import StandardScaler
 
     from refusal_cliff.artifacts import LazyTensor
 
@@ -28,15 +29,25 @@ POSITION_SETS = {
     "last_boundary": ("last_boundary",),
 }
 """Which kinds of kept position (activations.kept_positions) each position set of the config takes in."""
-HELD_OUT_SHARE = 0.25
+PARTS = 4
+"""Equal parts of the requests, of which one is held out."""
+MIN_REQUESTS = PARTS
+"""Requests of each class that a probe needs, so that every part can have one."""
 REFITS = 20
 """Bootstrap refits of a probe's last layer."""
-MIN_PROMPTS = 4
-"""Prompts of each class that a probe needs: one is held out."""
 CS = (0.001, 0.01, 0.1, 1.0, 10.0)
 """Inverse strengths of the L2 penalty on standardised features, of which cross-validation chooses one per layer."""
 DEFAULT_C = 1.0
 FOLDS = 3
+FOLD_SEEDS = range(5)
+SIZES = [(share, draw) for share in (0.25, 0.5) for draw in range(3)]
+"""Share of the training requests, and number of the draw."""
+SWEEP = (
+    *(f"C={c:g}" for c in CS),
+    *(f"fold_seed={seed}" for seed in FOLD_SEEDS),
+    *(f"size={share:g} draw={draw}" for share, draw in SIZES),
+)
+"""Settings of the robustness sweep of a probe's last layer, in the order of its tensors: see `sweep_direction`."""
 MEMORY_LIMIT = 500 * 2**20
 """Bytes of a layer's training states in double precision above which they are read and fitted in mini-batches.
 Fitting in memory holds a few copies."""
@@ -44,6 +55,14 @@ BATCH = 512
 EPOCHS = 20
 CHUNK = 4096
 """Rows of the dump that are read at once."""
+
+
+class Fit(NamedTuple):
+    """A direction of one layer in the units of its states, w [d_model] and b, and the C it was fitted with."""
+
+    w: NDArray
+    b: float
+    c: float
 
 
 def labelled_rows(rows: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
@@ -59,48 +78,58 @@ def labelled_rows(rows: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     return rows.reset_index(names="row").merge(labels, on=TRACE_KEY, validate="many_to_one")
 
 
+SHORTAGES = {
+    "refused_harmful": (
+        "the model refused harmful prompts of {} requests and answered benign prompts of {}",
+        "add datasets to probes.<name>.datasets that are harmful and refused, or benign and answered, or check "
+        "judges.phrases against its responses",
+    ),
+    "behaviour": (
+        "the model refused prompts of {} requests and answered prompts of {}",
+        "add datasets to probes.<name>.datasets that the model refuses (or answers), or check judges.phrases against "
+        "its responses",
+    ),
+    "recognition": (
+        "the thinking means to refuse in {} requests and does not in {}",
+        "add datasets to probes.<name>.datasets, or check judges.intentions against the model's thinking",
+    ),
+}
+"""What is said of each label where a class is too small: how many requests have it and have it not, and the remedy."""
+
+
 def training_rows(
     rows: pd.DataFrame, prompts: pd.DataFrame, labels: pd.DataFrame, recipe: Mapping[str, Any]
 ) -> pd.DataFrame:
     """Rows of the activation dump that a probe is trained and held out on, with their label.
 
     Args:
+        prompts: prompt_id, request_id, dataset.
         recipe: positions, label and datasets of the probe.
         Others as for `labelled_rows`.
 
+    Returns:
+        The columns of `labelled_rows`, and request_id.
+
     Raises:
-        UserError: fewer than `MIN_PROMPTS` prompts have a trace with the label, or as few have none.
+        UserError: fewer than `MIN_REQUESTS` requests have a trace with the label, or as few have one without.
     """
-    wanted = prompts.loc[prompts["dataset"].isin(recipe["datasets"]), "prompt_id"]
+    wanted = prompts.loc[prompts["dataset"].isin(recipe["datasets"]), ["prompt_id", "request_id"]]
     kinds = POSITION_SETS[recipe["positions"]]
-    chosen = labelled_rows(rows[rows["kind"].isin(kinds) & rows["prompt_id"].isin(wanted)], labels)
-    labelled = chosen.groupby("prompt_id")["positive"].max()  # as the split counts them
-    positive = int(labelled.sum())
-    if min(positive, len(labelled) - positive) < MIN_PROMPTS:
-        datasets = ", ".join(recipe["datasets"])
-        if recipe["label"] == "recognition":
-            raise UserError(
-                f"the thinking means to refuse in {positive} of {len(labelled)} prompts of {datasets}; a probe of "
-                f"recognition needs at least {MIN_PROMPTS} that do and as many that don't: add datasets to "
-                "probes.<name>.datasets, or check judges.intentions against the model's thinking"
-            )
+    chosen = labelled_rows(rows[rows["kind"].isin(kinds)], labels)
+    chosen = chosen.merge(wanted, on="prompt_id", validate="many_to_one")
+    classes = [chosen.loc[chosen["positive"] == side, "request_id"].nunique() for side in (True, False)]
+    if min(classes) < MIN_REQUESTS:
+        found, remedy = SHORTAGES[recipe["label"]]
         raise UserError(
-            f"the model refused {positive} of {len(labelled)} prompts of {datasets}; a probe of behaviour needs at "
-            f"least {MIN_PROMPTS} refused and as many answered ones: add datasets to probes.<name>.datasets that the "
-            "model refuses (or answers), or check judges.phrases against its responses"
+            f"{', '.join(recipe['datasets'])}: {found.format(*classes)}; a probe of {recipe['label']} needs at least "
+            f"{MIN_REQUESTS} of each: {remedy}"
         )
     return chosen
 
 
-def split_prompts(chosen: pd.DataFrame, seed: int) -> NDArray:
-    """True for held-out rows: a quarter of the prompts of each class, all positions of a prompt on one side."""
-    from sklearn.model_selection import train_test_split
-
-    prompts = chosen.groupby("prompt_id")["positive"].max()
-    _, held_out = train_test_split(
-        prompts.index.to_numpy(), test_size=HELD_OUT_SHARE, random_state=seed, stratify=prompts.to_numpy()
-    )
-    return chosen["prompt_id"].isin(held_out).to_numpy()
+def split_requests(chosen: pd.DataFrame, seed: int) -> NDArray:
+    """True for held-out rows, a quarter of them, classes spread evenly: all prompts of a request are on one side."""
+    return assign_folds(chosen["positive"].to_numpy(), chosen["request_id"].to_numpy(), PARTS, seed) == 0
 
 
 def choose_layers(layers: Sequence[int], n_layers: int) -> list[int]:
@@ -123,72 +152,115 @@ def train_probe(resid: "States", train: pd.DataFrame, layers: Sequence[int], see
 
     Args:
         resid: [row, layer, d_model], the whole dump: an array, or a tensor that is read in parts.
-        train: rows to fit on, columns row, positive, prompt_id.
+        train: rows to fit on, columns row, positive, request_id.
         layers: true layer indices.
 
     Returns:
         layers [layer]; w [layer, d_model], b [layer] and the chosen C [layer] of P(positive) = sigmoid(w·h + b);
-        mean_difference_w, mean_difference_b in the same shapes; refit_w [refit, d_model] and refit_b [refit], see
-        `refit_direction`, of the last of `layers`.
+        mean_difference_w, mean_difference_b in the same shapes; of the last of `layers` refit_w, refit_b and refit_C
+        (`refit_direction`), and sweep_w, sweep_b and sweep_C (`sweep_direction`).
     """
     rows, truth = train["row"].to_numpy(), train["positive"].to_numpy()
-    fitted = [fit_direction(resid, layer, train, seed) for layer in layers]
+    chosen = [choose_c(resid, layer, train, seed) for layer in layers]
+    fitted = [fit_direction(resid, layer, train, c, seed) for layer, c in zip(layers, chosen, strict=True)]
     rivals = [midpoint_direction(*class_means(resid, layer, rows, truth)) for layer in layers]
-    refit_w, refit_b = refit_direction(resid, layers[-1], train, seed, c=fitted[-1][2])
     return {
         "layers": np.array(layers, dtype=np.int64),
-        "w": np.stack([w for w, _, _ in fitted]),
-        "b": np.array([b for _, b, _ in fitted]),
-        "C": np.array([c for _, _, c in fitted]),
+        "w": np.stack([w for w, _ in fitted]),
+        "b": np.array([b for _, b in fitted]),
+        "C": np.array(chosen),
         "mean_difference_w": np.stack([w for w, _ in rivals]),
         "mean_difference_b": np.array([b for _, b in rivals]),
-        "refit_w": refit_w,
-        "refit_b": refit_b,
+        **_named("refit", refit_direction(resid, layers[-1], train, seed)),
+        **_named("sweep", sweep_direction(resid, layers[-1], train, seed)),
     }
 
 
-def fit_direction(
-    resid: "States", layer: int, train: pd.DataFrame, seed: int, c: float | None = None
-) -> tuple[NDArray, float, float]:
+def _named(prefix: str, fits: Sequence[Fit]) -> dict[str, NDArray]:
+    """Several fits as tensors: w [fit, d_model], b [fit] and C [fit] under a common prefix."""
+    w, b, c = zip(*fits, strict=True)
+    return {f"{prefix}_w": np.stack(w), f"{prefix}_b": np.array(b), f"{prefix}_C": np.array(c)}
+
+
+def fit_direction(resid: "States", layer: int, train: pd.DataFrame, c: float, seed: int) -> tuple[NDArray, float]:
     """Logistic regression on one layer, in memory or, above MEMORY_LIMIT, in mini-batches.
 
     Features are standardised for the fit and the scale is folded back into w and b. Classes are weighted to balance.
-    Arguments as for `train_probe`.
 
     Args:
-        c: inverse strength of the L2 penalty; cross-validated over CS if not given.
+        c: inverse strength of the L2 penalty.
+        seed: order of the mini-batches.
+        Others as for `train_probe`.
 
     Returns:
-        w [d_model] and b in the units of the states, and C.
+        w [d_model] and b in the units of the states.
     """
     rows, truth = train["row"].to_numpy(), train["positive"].to_numpy()
-    folds = assign_folds(truth, train["prompt_id"].to_numpy(), seed)
-    if not fits_in_memory(resid, len(rows)):
-        return _fit_in_batches(resid, layer, rows, truth, folds, seed, c)
-    features = read_states(resid, layer, rows)
-    c = c or _choose_c(_standardise(features)[0], truth, folds)
-    w, b = fit_logistic(features, truth, c)
-    return w, b, c
+    if fits_in_memory(resid, len(rows)):
+        return fit_logistic(read_states(resid, layer, rows), truth, c)
+    return _fit_in_batches(resid, layer, rows, truth, c, seed)
 
 
-def refit_direction(resid: "States", layer: int, train: pd.DataFrame, seed: int, c: float) -> tuple[NDArray, NDArray]:
-    """The probe of one layer, fit on bootstrap resamples of its training prompts: how much it depends on them.
+def choose_c(resid: "States", layer: int, train: pd.DataFrame, seed: int) -> float:
+    """The C of CS with the least class-balanced log loss over FOLDS folds of requests, which `seed` draws.
 
-    Prompts are drawn with replacement within each class, and bring all their rows. Arguments as for `fit_direction`.
+    DEFAULT_C where a class has a single request, so that there is nothing to validate on. Arguments as for
+    `fit_direction`.
+    """
+    rows, truth = train["row"].to_numpy(), train["positive"].to_numpy()
+    folds = assign_folds(truth, train["request_id"].to_numpy(), FOLDS, seed)
+    if folds is None:
+        return DEFAULT_C
+    if fits_in_memory(resid, len(rows)):
+        losses = _losses(_standardise(read_states(resid, layer, rows))[0], truth, folds)
+    else:
+        losses = _losses_in_batches(resid, layer, rows, truth, folds, seed)
+    return CS[int(losses.argmin())]
 
-    Returns:
-        w [refit, d_model], b [refit].
+
+def refit_direction(resid: "States", layer: int, train: pd.DataFrame, seed: int) -> list[Fit]:
+    """The probe of one layer trained again on REFITS bootstrap resamples of its training requests.
+
+    Requests are drawn with replacement within each class; folds and C are chosen anew in each refit, because they too
+    depend on the sample. Arguments as for `fit_direction`.
     """
     rng = np.random.default_rng(seed)
-    rows = train.groupby("prompt_id").indices
-    classes = train.groupby("prompt_id")["positive"].max()
-    refits = []
-    for _ in range(REFITS):
-        drawn = [rng.choice(prompts, len(prompts)) for prompts in classes.groupby(classes).groups.values()]
-        # In the order of the dump, which is read in parts.
-        resampled = train.iloc[np.sort(np.concatenate([rows[prompt] for prompt in np.concatenate(drawn)]))]
-        refits.append(fit_direction(resid, layer, resampled, seed, c)[:2])
-    return np.stack([w for w, _ in refits]), np.array([b for _, b in refits])
+    fits = []
+    for refit in range(REFITS):
+        resampled = draw_requests(train, rng, 1.0, replace=True)
+        c = choose_c(resid, layer, resampled, refit)
+        fits.append(Fit(*fit_direction(resid, layer, resampled, c, refit), c))
+    return fits
+
+
+def sweep_direction(resid: "States", layer: int, train: pd.DataFrame, seed: int) -> list[Fit]:
+    """The probe of one layer under each setting of `SWEEP`, to see how far a number depends on choices of training.
+
+    Every C; the C that each fold seed chooses; and a share of the requests of each class, drawn without replacement,
+    folds and C chosen anew. Arguments as for `fit_direction`.
+    """
+    by_c = {c: Fit(*fit_direction(resid, layer, train, c, seed), c) for c in CS}
+    by_folds = [by_c[choose_c(resid, layer, train, fold_seed)] for fold_seed in FOLD_SEEDS]
+    rng, by_size = np.random.default_rng(seed), []
+    for share, draw in SIZES:
+        part = draw_requests(train, rng, share, replace=False)
+        c = choose_c(resid, layer, part, draw)
+        by_size.append(Fit(*fit_direction(resid, layer, part, c, draw), c))
+    return [*by_c.values(), *by_folds, *by_size]
+
+
+def draw_requests(train: pd.DataFrame, rng: np.random.Generator, share: float, *, replace: bool) -> pd.DataFrame:
+    """All rows of a share of the requests of each class, at least one: a request is positive if any of its traces is.
+
+    A request that is drawn twice brings its rows twice. Rows stay in the order of the dump, which is read in parts.
+    """
+    rows = train.groupby("request_id").indices
+    classes = train.groupby("request_id")["positive"].max()
+    drawn = [
+        rng.choice(requests, max(1, round(share * len(requests))), replace=replace)
+        for requests in classes.groupby(classes).groups.values()
+    ]
+    return train.iloc[np.sort(np.concatenate([rows[request] for request in np.concatenate(drawn)]))]
 
 
 def fits_in_memory(resid: "States", rows: int) -> bool:
@@ -196,20 +268,24 @@ def fits_in_memory(resid: "States", rows: int) -> bool:
     return rows * resid.shape[-1] * np.dtype(float).itemsize <= MEMORY_LIMIT
 
 
-def assign_folds(truth: NDArray, prompts: NDArray, seed: int) -> NDArray | None:
-    """Fold of each row for cross-validation: all rows of a prompt in one fold, classes spread evenly.
+def assign_folds(truth: NDArray, requests: NDArray, count: int, seed: int) -> NDArray | None:
+    """Fold of each row: all rows of a request in one fold, classes spread evenly.
+
+    Args:
+        truth, requests: [row].
+        count: folds; fewer where a class has fewer requests.
 
     Returns:
-        int [row]; None where a class has a single prompt, so that there is nothing to validate on.
+        int [row]; None where a class has a single request.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    count = min(FOLDS, len(np.unique(prompts[truth])), len(np.unique(prompts[~truth])))
+    count = min(count, len(np.unique(requests[truth])), len(np.unique(requests[~truth])))
     if count < 2:
         return None
     folds = np.empty(len(truth), dtype=int)
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-    for fold, (_, held_out) in enumerate(splitter.split(np.zeros(len(truth)), truth, prompts)):
+    for fold, (_, held_out) in enumerate(splitter.split(np.zeros(len(truth)), truth, requests)):
         folds[held_out] = fold
     return folds
 
@@ -243,13 +319,10 @@ def _standardise(features: NDArray) -> tuple[NDArray, NDArray, NDArray]:
     return (features - mean) / scale, mean, scale
 
 
-def _choose_c(features: NDArray, truth: NDArray, folds: NDArray | None) -> float:
-    """The C with the least class-balanced log loss over the folds."""
+def _losses(features: NDArray, truth: NDArray, folds: NDArray) -> NDArray:
+    """Class-balanced log loss over all held-out rows, for each of CS."""
     from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import log_loss
 
-    if folds is None:
-        return DEFAULT_C
     losses = np.zeros(len(CS))
     for fold in np.unique(folds):
         held_out = folds == fold
@@ -257,53 +330,59 @@ def _choose_c(features: NDArray, truth: NDArray, folds: NDArray | None) -> float
         model = LogisticRegression(max_iter=1000, warm_start=True)
         for number, c in enumerate(CS):
             model.set_params(C=c).fit(features[~held_out], truth[~held_out], sample_weight=balance(truth[~held_out]))
-            predicted = model.predict_proba(features[held_out])
-            losses[number] += log_loss(
-                truth[held_out],
-                predicted,
-                normalize=False,
-                sample_weight=balance(truth)[held_out],
-                labels=[False, True],
-            )
-    return CS[int(losses.argmin())]
+            losses[number] += _log_loss(model, features[held_out], truth[held_out], balance(truth)[held_out])
+    return losses
+
+
+def _losses_in_batches(
+    resid: "States", layer: int, rows: NDArray, truth: NDArray, folds: NDArray, seed: int
+) -> NDArray:
+    """`_losses` of `_fit_in_batches`; never holds more than CHUNK rows."""
+    scaler, weights = _scaler(resid, layer, rows), balance(truth)
+    trials = {(fold, number): _sgd(c, resid, rows, seed) for fold in np.unique(folds) for number, c in enumerate(CS)}
+    for epoch in range(EPOCHS):
+        for batch, states in _random_batches(resid, layer, rows, seed + epoch):
+            features = scaler.transform(states)
+            for (fold, _), model in trials.items():
+                used = folds[batch] != fold
+                if used.any():
+                    _learn(model, features[used], truth[batch][used], weights[batch][used])
+    losses = np.zeros(len(CS))
+    for index, states in state_chunks(resid, layer, rows):
+        features = scaler.transform(states)
+        for (fold, number), model in trials.items():
+            held_out = folds[index] == fold
+            losses[number] += _log_loss(model, features[held_out], truth[index][held_out], weights[index][held_out])
+    return losses
+
+
+def _log_loss(
+    model: "LogisticRegression | SGDClassifier", features: NDArray, truth: NDArray, weights: NDArray
+) -> float:
+    """Weighted sum of the log loss over rows; there may be none of them."""
+    margin = model.decision_function(features) * np.where(truth, 1, -1) if len(truth) else np.empty(0)
+    return float(weights @ np.logaddexp(0, -margin))
 
 
 def _fit_in_batches(
-    resid: "States", layer: int, rows: NDArray, truth: NDArray, folds: NDArray | None, seed: int, c: float | None
-) -> tuple[NDArray, float, float]:
-    """`fit_direction` by averaged stochastic gradient descent; never holds more than CHUNK rows."""
+    resid: "States", layer: int, rows: NDArray, truth: NDArray, c: float, seed: int
+) -> tuple[NDArray, float]:
+    """`fit_logistic` by averaged stochastic gradient descent; never holds more than CHUNK rows."""
+    scaler, weights, model = _scaler(resid, layer, rows), balance(truth), _sgd(c, resid, rows, seed)
+    for epoch in range(EPOCHS):
+        for batch, states in _random_batches(resid, layer, rows, seed + epoch):
+            _learn(model, scaler.transform(states), truth[batch], weights[batch])
+    w = model.coef_[0] / scaler.scale_
+    return w, float(model.intercept_[0] - w @ scaler.mean_)
+
+
+def _scaler(resid: "States", layer: int, rows: NDArray) -> "StandardScaler":
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler()
     for _, states in state_chunks(resid, layer, rows):
         scaler.partial_fit(states)
-    weights = balance(truth)
-    if c is None and folds is not None:
-        trials = {
-            (fold, number): _sgd(c, resid, rows, seed) for fold in np.unique(folds) for number, c in enumerate(CS)
-        }
-        for epoch in range(EPOCHS):
-            for batch, states in _random_batches(resid, layer, rows, seed + epoch):
-                features = scaler.transform(states)
-                for (fold, _), model in trials.items():
-                    used = folds[batch] != fold
-                    if used.any():
-                        _learn(model, features[used], truth[batch][used], weights[batch][used])
-        losses = np.zeros(len(CS))
-        for index, states in state_chunks(resid, layer, rows):
-            features = scaler.transform(states)
-            for (fold, number), model in trials.items():
-                held_out = folds[index] == fold
-                margin = model.decision_function(features[held_out]) * np.where(truth[index][held_out], 1, -1)
-                losses[number] += (weights[index][held_out] * np.logaddexp(0, -margin)).sum()
-        c = CS[int(losses.argmin())]
-    c = c or DEFAULT_C
-    model = _sgd(c, resid, rows, seed)
-    for epoch in range(EPOCHS):
-        for batch, states in _random_batches(resid, layer, rows, seed + epoch):
-            _learn(model, scaler.transform(states), truth[batch], weights[batch])
-    w = model.coef_[0] / scaler.scale_
-    return w, float(model.intercept_[0] - w @ scaler.mean_), c
+    return scaler
 
 
 def _sgd(c: float, resid: "States", rows: NDArray, seed: int) -> "SGDClassifier":

@@ -17,13 +17,14 @@ def score_examples(
     traces: pd.DataFrame,
     verdicts: pd.DataFrame,
     cliffs: pd.DataFrame,
+    probe: str,
     harm_judge: str,
     refusal_judge: str,
 ) -> pd.DataFrame:
     """Score of every example by one selector: prompt_id, sample, score.
 
     Selectors:
-        cliff: the misalignment score, plateau - final (Cliff-as-a-Judge).
+        cliff: the misalignment score, plateau - final, at the last layer of the probe (Cliff-as-a-Judge).
         rule: 1 where the response is no refusal by phrases, else 0.
         guard: the harm judge's probability that the response is harmful.
         random, whole: 0 for all, so that the seeded order among ties decides.
@@ -31,12 +32,14 @@ def score_examples(
     Args:
         traces: the pool's traces; unclosed ones have no thinking to train on and are left out.
         verdicts: of the same traces.
-        cliffs: prompt_id, sample, cliff, of one probe and layer.
+        cliffs: prompt_id, sample, probe, layer, cliff, of every probe; they need not have the same layers.
+        probe: the one that scores.
     """
     pool = traces.loc[traces["finish_reason"] != "unclosed", TRACE_KEY]
     verdicts = verdicts[verdicts["scope"] == "response"]
     if selector == "cliff":
-        scores = cliffs[[*TRACE_KEY, "cliff"]].rename(columns={"cliff": "score"})
+        own = cliffs[cliffs["probe"] == probe]
+        scores = own.loc[own["layer"] == own["layer"].max(), [*TRACE_KEY, "cliff"]].rename(columns={"cliff": "score"})
     elif selector == "rule":
         own = verdicts[verdicts["judge"] == refusal_judge]
         scores = own[TRACE_KEY].assign(score=own["verdict"].eq("no_refusal").astype(float))

@@ -19,7 +19,7 @@ from refusal_cliff.errors import UserError
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 PLACEHOLDERS = {
-    "probe": "boundary",
+    "probe": "paper",
     "position": "last_boundary",
     "population": "all",
     "fraction": "0.03",

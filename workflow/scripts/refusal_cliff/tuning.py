@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from refusal_cliff.traces import TRACE_KEY, ThinkingFormat, encode_trace, render_prompt
 
@@ -40,6 +42,16 @@ def training_examples(
     return examples
 
 
+def training_order(examples: int, count: int, seed: int) -> NDArray:
+    """`count` indices of examples: every one in random order, then every one in another, as often as it takes.
+
+    So every step has a whole batch of any number of examples, and how often two are seen differs by one at most.
+    """
+    rng = np.random.default_rng(seed)
+    passes = -(-count // examples)
+    return np.concatenate([rng.permutation(examples) for _ in range(passes)])[:count]
+
+
 def tune_adapter(
     model: Any,
     tokenizer: Any,
@@ -50,14 +62,15 @@ def tune_adapter(
 ) -> dict[str, float]:
     """Train a LoRA adapter for a fixed number of optimiser steps and save it as safetensors in `output_dir`.
 
-    Every subset gets the same number of steps, so that selectors differ in examples only.
+    Every subset gets the same number of steps with batches of the same size, so that selectors differ in examples only.
 
     Args:
         model: the base model; its own weights stay as they are.
         recipe: lora_rank, lora_alpha, steps, batch_size, learning_rate.
 
     Returns:
-        steps, examples, and the mean training loss.
+        What the trainer did: steps, batch_size (examples in a step), examples, epochs (how often each was seen, on
+        average), and the mean training loss.
     """
     import tempfile
 
@@ -65,11 +78,12 @@ def tune_adapter(
     from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
 
+    order = training_order(len(examples), recipe["steps"] * recipe["batch_size"], seed)
     with tempfile.TemporaryDirectory() as scratch:
         trainer = SFTTrainer(
             model=model,
             processing_class=tokenizer,
-            train_dataset=Dataset.from_list(examples),
+            train_dataset=Dataset.from_list(examples).select(order),
             peft_config=LoraConfig(
                 r=recipe["lora_rank"],
                 lora_alpha=recipe["lora_alpha"],
@@ -80,6 +94,7 @@ def tune_adapter(
                 output_dir=scratch,
                 max_steps=recipe["steps"],
                 per_device_train_batch_size=recipe["batch_size"],
+                train_sampling_strategy="sequential",
                 learning_rate=recipe["learning_rate"],
                 lr_scheduler_type="linear",
                 warmup_steps=0.1,
@@ -95,4 +110,12 @@ def tune_adapter(
         )
         result = trainer.train()
         trainer.model.save_pretrained(output_dir, safe_serialization=True)
-    return {"steps": recipe["steps"], "examples": len(examples), "loss": result.training_loss}
+    steps, args = trainer.state.global_step, trainer.args
+    batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    return {
+        "steps": steps,
+        "batch_size": batch_size,
+        "examples": len(examples),
+        "epochs": steps * batch_size / len(examples),
+        "loss": result.training_loss,
+    }

@@ -27,7 +27,7 @@ def plot_probes(probes: pd.DataFrame) -> Figure:
         probes: output of `refusal_cliff.probe_evaluation.probe_table`.
     """
     names, models = list(probes["probe"].unique()), list(probes["model"].unique())
-    last = probes[probes["last_layer"]]
+    last = probes[probes["last_layer"] & (probes["truth"] == "label")]
     places = _order(last)
     figure, axes = grid(3, len(models))
     figure.set_size_inches(figure.get_figwidth() + 1.2, figure.get_figheight())

@@ -274,7 +274,7 @@ def test_editing_a_module_reruns_the_jobs_that_use_it_and_no_others(finished, mo
     assert bool(reruns) == bool(found)
     if module == "stats":
         assert found <= MEASURED
-    assert not found & {"train_organism", "plant_organism", "train_guard", "train_probe", "measure_heads"}
+    assert not found & {"train_organism", "train_guard", "train_probes", "measure_heads"}
 
 
 MEASURED = {"collect_outcomes", "evaluate_probes", "evaluate_claims", "build_report", "all"}
@@ -300,7 +300,7 @@ def test_changing_one_setting_reruns_only_what_reads_it(finished):
     changed.write_text("tuning: {steps: 11}")
     found = planned(finished[0], changed)
     assert "tune_adapter" in found
-    assert not found & {"measure_heads", "train_probe", "extract_activations"}
+    assert not found & {"measure_heads", "train_probes", "extract_activations"}
 
 
 def test_more_memory_for_a_model_reruns_nothing(finished):

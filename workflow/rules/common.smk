@@ -65,7 +65,6 @@ wildcard_constraints:
     variant=rf"base|({'|'.join(KINDS)})-[^/]+",
     prompts=one_of(PROMPT_SETS),
     dataset=one_of(dataset_sheet.index),
-    probe=one_of(PROBES),
     selector=one_of([*config["selection"]["selectors"], "whole"]),
     budget=r"[0-9.]+",
     seed=r"\d+",

@@ -26,7 +26,7 @@ rule extract_activations:
         "../scripts/extract_activations.py"
 
 
-rule train_probe:
+rule train_probes:
     input:
         prompts="<results>/prompts/fit.parquet",
         traces="<results>/{model}/base/traces/fit.parquet",
@@ -35,24 +35,24 @@ rule train_probe:
         rows="<results>/{model}/activations/fit_rows.parquet",
         checkpoint=checkpoint_of,
     output:
-        probe="<results>/{model}/probes/{probe}.safetensors",
-        sidecar="<results>/{model}/probes/{probe}.json",
+        probes=expand("<results>/{{model}}/probes/{probe}.safetensors", probe=PROBES),
+        sidecars=expand("<results>/{{model}}/probes/{probe}.json", probe=PROBES),
     log:
-        "<logs>/train_probe/{model}.{probe}.log",
+        "<logs>/train_probes/{model}.log",
     benchmark:
-        "<benchmarks>/train_probe/{model}.{probe}.jsonl"
+        "<benchmarks>/train_probes/{model}.jsonl"
     conda:
         "../../envs/inference.yaml"
     resources:
         mem_mb=model_memory,
         runtime=model_runtime,
     params:
-        recipe=lookup("probes/{probe}", within=config),
+        recipes=config["probes"],
         refusal_judge=config["judges"]["refusal"],
         seed=config["seed"],
-        code=code_hash("train_probe"),
+        code=code_hash("train_probes"),
     script:
-        "../scripts/train_probe.py"
+        "../scripts/train_probes.py"
 
 
 rule score_cliffs:

@@ -8,7 +8,10 @@ from refusal_cliff.detection import DEFAULT, DETECTORS, MIN_CLIFF
 from refusal_cliff.plots.style import BLUE, GREY, VERMILION, grid, legend
 
 TRUTH = {"yes": ("cliff planted", VERMILION), "no": ("none planted", BLUE), "open": ("unknown", GREY)}
-TITLES = {"paper": "the paper's measure: largest score - final", "rule": "the rule: mean score - final, and its controls"}
+TITLES = {
+    "paper": "the paper's measure: largest score - final",
+    "rule": "the rule: mean score - final, and its controls",
+}
 
 
 def plot_detection(readings: pd.DataFrame, said: pd.DataFrame) -> Figure:
@@ -26,7 +29,9 @@ def plot_detection(readings: pd.DataFrame, said: pd.DataFrame) -> Figure:
     for row, probe in enumerate(probes):
         for column, (name, height) in enumerate(DETECTORS.items()):
             ax = axes[row, column]
-            own = cliffs[(cliffs["detector"] == f"cliff, {name}") & (cliffs["reader"] == probe) & cliffs["says"].notna()]
+            own = cliffs[
+                (cliffs["detector"] == f"cliff, {name}") & (cliffs["reader"] == probe) & cliffs["says"].notna()
+            ]
             own = own.merge(measured[measured["probe"] == probe], on="model")
             for place, family in enumerate(families):
                 part = own[own["family"] == family]

@@ -202,7 +202,8 @@ def head_edits(wildcards):
 
 
 def perplexities(wildcards):
-    return [f"<results>/{model}/{wildcards.grid}perplexity.parquet" for model in ABLATED]
+    full = [model for model in ABLATED if not model_sheet.loc[model, "lean"]]
+    return [f"<results>/{model}/{wildcards.grid}perplexity.parquet" for model in full]
 
 
 def kept_cliffs(wildcards):

@@ -53,6 +53,7 @@ def prompts() -> pd.DataFrame:
             rows.append(
                 {
                     "prompt_id": f"{dataset}{number:03d}",
+                    "request_id": f"{dataset}{number:03d}",
                     "dataset": dataset,
                     "category": "any",
                     "family": family,

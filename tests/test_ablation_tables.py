@@ -6,7 +6,7 @@ import pytest
 import synthetic
 
 from refusal_cliff import ablation_tables
-from refusal_cliff.stats import crossed_bootstrap, signed_rank
+from refusal_cliff.stats import wilson
 
 VARIANTS = [name for name in synthetic.VARIANTS if "0.03" in name or name in ("base", "keep-0.5", "tune-whole-1-s0")]
 EDITED = [name for name in VARIANTS if "0.03" in name]
@@ -33,7 +33,7 @@ def one(table, variant, reference, rate="asr", population="all"):
 
 def test_ablation_table_has_base_draws_and_their_pool():
     table = ablation({"base": 1.0, "ablate-random0-0.03": 0.0, "ablate-causal-0.03": 0.0, "boundary-causal-0.03": 0.5})
-    assert list(table) == [*ablation_tables.ABLATION_COLUMNS, "value", "low", "high", "n"]
+    assert list(table) == [*ablation_tables.ABLATION_COLUMNS, "value", "low", "high", "n", "lowest", "highest"]
     asr = table.query("rate == 'asr' and dataset == 'wrapped'").set_index(["kind", "ranking", "fraction", "scale"])
     assert asr.loc[("base", "none", 0.0, 1.0), ["value", "heads", "draws"]].tolist() == [1, 0, 1]
     assert asr.loc[("ablate", "causal", 0.03, 0.0), ["value", "heads"]].tolist() == [0, 2]
@@ -71,15 +71,13 @@ def test_comparisons_with_base_are_paired_and_adjusted():
     row = one(table, "ablate-causal-0.03", "base")
     assert row["value"] == -0.5
     assert row["low"] < -0.5 < row["high"] < 0
-    assert row["test"] == "McNemar"
-    assert row["p"] < row["p_holm"] < 1e-6
+    assert row["p"] < row["p_holm"] < 1e-5
 
 
 def test_a_pool_of_draws_is_compared_as_a_variant_of_its_own():
     table = ablation_tables.comparisons(*measured({"base": 1.0, "ablate-random0-0.03": 0.5}), seed=0)
     pool, draw = one(table, "ablate-random-0.03", "base"), one(table, "ablate-random0-0.03", "base")
     assert (draw["value"], pool["value"]) == (-0.25, -0.125)
-    assert (draw["test"], pool["test"]) == ("McNemar", "Wilcoxon")
     assert pool["low"] <= draw["value"], "draws are resampled too, and both may be the worse one"
 
 
@@ -113,7 +111,9 @@ def test_the_vulnerable_population_is_compared_beside_all():
     table = ablation_tables.comparisons(*measured({"base": 1.0, "ablate-causal-0.03": 0.0}), seed=0)
     vulnerable = one(table, "ablate-causal-0.03", "base", population="vulnerable")
     assert (vulnerable["value"], vulnerable["n"]) == (-1, 30)
-    assert set(table.loc[table["population"] == "vulnerable", "rate"]) == {"asr"}, "those datasets are all harmful"
+    assert set(table.loc[table["population"] == "vulnerable", "rate"]) == {"asr", "not_refused"}, (
+        "those datasets are all harmful"
+    )
     aligned = ablation_tables.comparisons(*measured({"base": 0.0}), seed=0)
     assert set(aligned["population"]) == {"all"}
 
@@ -124,6 +124,41 @@ def test_comparisons_pair_the_prompts_that_both_sides_have():
     table.loc[unclosed, "harmful"] = pd.NA
     row = one(ablation_tables.comparisons(table, nothing, seed=0), "keep-0.5", "base")
     assert (row["value"], row["n"]) == (pytest.approx(-25 / 55), 55)
+
+
+def test_wrappings_of_a_request_count_once():
+    table, nothing = measured({"base": 1.0, "ablate-causal-0.03": 0.0}, variants=["base", "ablate-causal-0.03"])
+    alone = one(ablation_tables.comparisons(table, nothing, seed=0), "ablate-causal-0.03", "base")
+    table["request_id"] = table["prompt_id"].str[:-1]  # ten prompts of each request
+    row = one(ablation_tables.comparisons(table, nothing, seed=0), "ablate-causal-0.03", "base")
+    assert (row["value"], row["n"]) == (alone["value"], alone["n"])
+    assert row["high"] - row["low"] > 2 * (alone["high"] - alone["low"])
+    assert alone["p"] < 1e-6 < 0.05 < row["p"], "three requests of six changed"
+    rates = ablation_tables.selection_table(
+        table.assign(variant=table["variant"].replace("ablate-causal-0.03", "tune-cliff-0.017-s0")),
+        pd.DataFrame({"model": "m", "variant": ["tune-cliff-0.017-s0"], "prompt_id": "any"}),
+        seed=0,
+    )
+    tuned = rates.query("seed == 0 and rate == 'asr' and dataset == 'all'").iloc[0]
+    assert tuned["high"] == pytest.approx(wilson(0, 6)[1])
+
+
+def test_the_worst_case_stands_beside_every_rate():
+    table, _ = measured({"base": 1.0, "ablate-causal-0.03": 0.5}, variants=["base", "ablate-causal-0.03"])
+    unclosed = (table["variant"] != "base") & table["prompt_id"].str.fullmatch("plain00[0-5]")
+    table.loc[unclosed, ["harmful", "refused"]] = pd.NA
+    norms = pd.DataFrame({"model": "m", "layer": [0], "head": [0], "write_norm": [1.0]})
+    found = ablation_tables.ablation_table(
+        table, synthetic.perplexity(table), {("m", "ablate-causal-0.03"): frozenset({(0, 0)})}, norms, seed=0
+    )
+    rows = found.query("ranking == 'causal' and dataset == 'all'").set_index("rate")
+    columns = ["value", "n", "lowest", "highest"]
+    assert rows.loc["asr", columns].tolist() == pytest.approx([15 / 54, 54, 15 / 60, 21 / 60])
+    assert rows.loc["not_refused", columns].tolist() == pytest.approx([15 / 54, 54, 15 / 60, 21 / 60])
+    assert rows.loc["utility", columns].tolist() == [1, 30, 1, 1]
+    assert rows.loc["perplexity", ["lowest", "highest"]].isna().all()
+    base = found.query("ranking == 'none' and dataset == 'all' and rate == 'asr'").iloc[0]
+    assert base["lowest"] == base["value"] == base["highest"] == 0.5
 
 
 def test_perplexity_may_lack_variants():
@@ -145,7 +180,7 @@ def test_selection_table_has_base_and_sizes_of_tuned_models_only():
     both = pd.concat([synthetic.outcomes("tuned", {"base": 1.0}), synthetic.outcomes("other", {"base": 1.0}, ["base"])])
     examples = both[both["variant"].str.startswith("tune")].groupby(["model", "variant"]).head(7)
     table = ablation_tables.selection_table(both, examples[["model", "variant", "prompt_id"]], seed=0)
-    assert list(table) == [*ablation_tables.SELECTION_COLUMNS, "value", "low", "high", "n"]
+    assert list(table) == [*ablation_tables.SELECTION_COLUMNS, "value", "low", "high", "n", "lowest", "highest"]
     assert set(table["model"]) == {"tuned"}
     assert table.query("selector == 'none'")[["budget", "examples"]].drop_duplicates().to_numpy().tolist() == [[0, 0]]
     assert set(table.query("selector == 'cliff'")["examples"]) == {7}
@@ -201,7 +236,6 @@ def test_rankings_are_compared_with_the_draws_of_their_controls():
     row = control.query("variant == 'ablate-causal-0.03' and rate == 'asr'").iloc[0]
     assert row["value"] == -0.375  # draws at 0.5 and 1 of the wrapped half
     assert row["low"] < row["value"] < row["high"] < 0
-    assert row["test"] == "Wilcoxon"
     assert row["p"] < 0.001
 
 
@@ -227,6 +261,7 @@ def test_a_run_without_perplexity_has_tables_all_the_same():
     norms = pd.DataFrame(columns=["model", "layer", "head", "write_norm"])
     assert set(ablation_tables.ablation_table(table, nothing, {}, norms, 0)["rate"]) == {
         "asr",
+        "not_refused",
         "refusal",
         "over_refusal",
         "utility",
@@ -235,7 +270,8 @@ def test_a_run_without_perplexity_has_tables_all_the_same():
 
 
 def test_the_released_judge_and_ablation_are_set_against_ours():
-    prompts = pd.DataFrame({"prompt_id": [f"p{i}" for i in range(20)], "label": "harmful"})
+    ids = [f"p{i}" for i in range(20)]
+    prompts = pd.DataFrame({"prompt_id": ids, "request_id": ids, "label": "harmful"})
     rows = []
     for variant, scope, share in (
         ("base", "response", 1.0),
@@ -257,21 +293,3 @@ def test_the_released_judge_and_ablation_are_set_against_ours():
     assert found.loc[("released", "response", "ablate, response"), "value"] == 0.25
     assert ("released", "released", "") not in found.index
     assert found.loc[("base", "released", "base, response"), "p"] < 0.01
-
-
-def test_crossed_bootstrap_resamples_draws_and_prompts():
-    rng = np.random.default_rng(0)
-    same = np.tile(rng.normal(size=50), (5, 1))
-    shifted = same + np.arange(5)[:, None]
-    narrow, wide = crossed_bootstrap(same, 0), crossed_bootstrap(shifted, 0)
-    assert wide.value == pytest.approx(narrow.value + 2)
-    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
-    holed = same.copy()
-    holed[0, :10] = np.nan
-    holed[:, 49] = np.nan
-    assert crossed_bootstrap(holed, 0).n == 49
-
-
-def test_signed_rank_of_no_difference_is_one():
-    assert signed_rank(np.zeros(10)) == 1
-    assert signed_rank(np.ones(20)) < 0.001

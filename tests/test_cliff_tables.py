@@ -19,6 +19,7 @@ from refusal_cliff.cliffs import HEIGHTS
 from refusal_cliff.plots.cliffs import plot_cliff_length, plot_cliffs, plot_kept_thinking
 from refusal_cliff.plots.style import save
 from refusal_cliff.plots.traces import plot_curves, plot_family_curves, plot_layers
+from refusal_cliff.stats import resampled_ranks
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +145,27 @@ def test_differences_have_a_sign_a_test_and_one_correction(measured):
     np.testing.assert_allclose(table["p_holm"].min(), min(1, table["p"].min() * len(table)))
 
 
+def test_wrappings_of_one_request_are_resampled_and_permuted_together(measured):
+    alone = rows(measured, model="planted", probe="boundary")
+    together = alone.assign(request_id=alone["prompt_id"].str[:-1])  # ten prompts of each request
+    wide, narrow = (difference_table(table, seed=0).set_index(["other", "quantity"]) for table in (together, alone))
+    key = ("benign", "cliff")
+    assert wide.loc[key, ["value", "n"]].tolist() == narrow.loc[key, ["value", "n"]].tolist()
+    assert wide.loc[key, "p"] > 10 * narrow.loc[key, "p"], "three requests against six"
+    constant = alone.assign(cliff=alone["request_id"].str[-1].astype(float))
+    by_request = constant.assign(request_id=constant["request_id"].str[-1])
+    tables = [cliff_table(table, seed=0).set_index(["group", "family", "quantity"]) for table in (by_request, constant)]
+    wide, narrow = (table.loc[("harmful", "all", "cliff")] for table in tables)
+    assert wide["high"] - wide["low"] > 1.5 * (narrow["high"] - narrow["low"])
+
+
+def test_ranks_of_a_resample_are_those_of_its_members():
+    values, counts = np.array([3.0, 1.0, 3.0, 2.0]), np.array([[1, 1, 1, 1], [2, 0, 1, 3]])
+    ranks = resampled_ranks(values, counts)
+    assert ranks[0].tolist() == [3.5, 1, 3.5, 2]
+    assert ranks[1, [0, 2, 3]].tolist() == [5, 5, 2]  # of 3, 3, 3, 2, 2, 2
+
+
 def test_equal_groups_do_not_differ(measured):
     planted = of("planted", measured)
     same = pd.concat([planted.assign(model=model) for model in "ab"])
@@ -159,17 +181,22 @@ def test_length_goes_with_height_within_families_too(measured):
     # Within a family height falls with length; roleplay is longer and higher.
     length = rng.integers(10, 20, n) + np.where(family == "roleplay", 30, 0)
     height = np.where(family == "roleplay", 0.8, 0.2) - 0.01 * (length % 10) + rng.normal(0, 0.01, n)
-    cliffs = pd.DataFrame({"probe": "p", "group": "harmful", "family": family, "prompt_id": [f"{i}" for i in range(n)]})
-    cliffs = cliffs.assign(model="m", thinking_tokens=length, **dict.fromkeys(HEIGHTS, height))
+    cliffs = pd.DataFrame({"probe": "p", "group": "harmful", "family": family, "prompt_id": range(n)})
+    cliffs = cliffs.assign(request_id=range(n), model="m", thinking_tokens=length, **dict.fromkeys(HEIGHTS, height))
     table = length_table(cliffs, seed=0).set_index("quantity")
     assert table.loc["spearman_cliff", "value"] == pytest.approx(spearmanr(length, height).statistic)
     assert table.loc["spearman_cliff", "low"] > 0
     assert table.loc["within_family_cliff", "high"] < 0
     assert table["n"].eq(n).all()
+    # The same prompts twice over, as wrappings of one request, say no more.
+    twice = pd.concat([cliffs, cliffs.assign(prompt_id=cliffs["prompt_id"] + n)])
+    again = length_table(twice, seed=0).set_index("quantity")
+    assert again.loc["spearman_cliff", "low"] == pytest.approx(table.loc["spearman_cliff", "low"], abs=0.01)
+    assert again["n"].eq(2 * n).all()
 
 
 def test_a_side_without_variation_has_no_correlation():
-    plain, within = rank_correlations([np.ones(9), np.arange(9.0)], np.zeros(9, int), seed=0)
+    plain, within = rank_correlations([np.ones(9), np.arange(9.0)], np.zeros(9, int), range(9), seed=0)
     assert np.isnan([plain[0].value, within[0].value]).all()
     assert plain[0].n == 9
 

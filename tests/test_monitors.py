@@ -69,7 +69,7 @@ def test_areas_and_curves_are_the_librarys():
     rng = np.random.default_rng(0)
     positive = rng.random(80) < 0.4
     score = rng.integers(0, 12, 80) / 12 + 0.5 * positive  # with ties
-    described = {"model": "m", "monitor": "any", "label": "harmful", "prompt_id": range(80)}
+    described = {"model": "m", "monitor": "any", "label": "harmful", "prompt_id": range(80), "request_id": range(80)}
     scores = pd.DataFrame({"score": score, "harmful": positive}).assign(**described)
     table, curve = monitor_table(scores, seed=0), monitor_curves(scores).query("population == 'all prompts'")
     area = estimate(table, quantity="auroc", population="all prompts")
@@ -77,23 +77,35 @@ def test_areas_and_curves_are_the_librarys():
     assert area.low < area.value < area.high
     fpr, tpr, _ = roc_curve(positive, score, drop_intermediate=False)
     assert curve[["fpr", "tpr"]].to_numpy().tolist() == pytest.approx(np.transpose([fpr, tpr]))
-    rate = rate_at_threshold(score, positive, seed=0)
+    rate = rate_at_threshold(score, positive, range(80), seed=0)
     assert rate.value == max(tpr[fpr <= 0.05])
     assert rate.low < rate.value < rate.high
 
 
 def test_a_rate_of_one_or_none_is_no_certainty():
     score = np.r_[np.ones(10), np.zeros(30)]
-    rate = rate_at_threshold(score, score == 1, seed=0)
+    rate = rate_at_threshold(score, score == 1, range(40), seed=0)
     assert (rate.value, rate.high, rate.n) == (1, 1, 10)
     assert rate.low < 0.8
-    assert rate_at_threshold(-score, score == 1, seed=0).high > 0.2
+    assert rate_at_threshold(-score, score == 1, range(40), seed=0).high > 0.2
+
+
+def test_wrappings_of_one_request_make_a_monitor_no_surer(run):
+    scores = monitor_scores(*run)
+    together = scores.assign(request_id=scores["prompt_id"].str[:-1])  # ten prompts of each request
+    wanted = {"monitor": "final, boundary", "population": "harmful prompts"}
+    for quantity in ("auroc", "tpr_at_fpr_0.05"):
+        narrow, wide = (
+            estimate(monitor_table(table, seed=0), **wanted, quantity=quantity) for table in (scores, together)
+        )
+        assert (wide.value, wide.n) == (narrow.value, narrow.n)
+        assert wide.low < narrow.low
 
 
 def test_an_empty_class_has_no_rate():
-    assert np.isnan(rate_at_threshold(np.arange(5.0), np.zeros(5, bool), seed=0).value)
+    assert np.isnan(rate_at_threshold(np.arange(5.0), np.zeros(5, bool), range(5), seed=0).value)
     # One negative is missing in a third of the resamples: they say nothing about the threshold.
-    rate = rate_at_threshold(np.arange(5.0), np.arange(5) > 0, seed=0)
+    rate = rate_at_threshold(np.arange(5.0), np.arange(5) > 0, range(5), seed=0)
     assert rate.value == 1
     assert rate.low == pytest.approx(wilson(4, 4)[0])
 

@@ -6,6 +6,7 @@ import pytest
 import synthetic
 
 from refusal_cliff.sparsity import concentration, planted_recall, relative_drop, repair, sparsity_table
+from refusal_cliff.stats import wilson
 
 TOP, RANDOM = "ablate-causal-0.03", ("ablate-random0-0.03", "ablate-random1-0.03")
 
@@ -59,14 +60,36 @@ def test_other_fractions_and_kinds_play_no_part():
     assert len(excess(asr, ["base", TOP, *RANDOM, "ablate-causal-0.1", "tune-whole-1-s0", "mean-causal-0.03"])) == 2
 
 
+def by_prompt(shares, prompts_of_request=1):
+    """Shares by prompt, of which so many have a request in common."""
+    prompts = range(len(shares))
+    requests = [prompt // prompts_of_request for prompt in prompts]
+    return pd.Series(shares, pd.MultiIndex.from_arrays([requests, prompts], names=["request_id", "prompt_id"]))
+
+
 def test_a_ratio_that_never_varies_still_has_an_interval():
-    base = pd.Series([1.0] * 10 + [0.0] * 10)
+    base = by_prompt([1.0] * 10 + [0.0] * 10)
     drop = relative_drop(base, base, base * 0, seed=0)
     assert drop.value == 1
     assert 0.6 < drop.low < 0.9
     assert drop.high == 1, "no more than everything can be repaired"
+    assert drop.low == pytest.approx(1 - wilson(0, 10)[1])
+    wrapped = by_prompt([1.0] * 10 + [0.0] * 10, 5)
+    assert relative_drop(wrapped, wrapped, wrapped * 0, seed=0).low == pytest.approx(1 - wilson(0, 2)[1])
     missing = relative_drop(base, base.iloc[:15], base * 0, seed=0)
     assert missing.n == 15, "prompts that one run misses are left out of all"
+
+
+def test_a_repair_is_not_surer_for_being_incomplete():
+    base = by_prompt([1.0] * 20)
+    found = []
+    for left in np.linspace(0, 1, 21):  # of one response, in samples
+        found.append(relative_drop(base, base, by_prompt([left] + [0.0] * 19), seed=0))
+    value, low, high, _ = np.transpose(found)
+    assert value[0] == 1
+    assert (np.diff(value) < 0).all()
+    assert (np.diff(low) <= 0).all()
+    assert (np.diff(high) <= 0).all()
 
 
 def effects(by_head, ranking="causal", traces=20):

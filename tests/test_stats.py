@@ -17,6 +17,81 @@ def test_a_share_without_observations_is_missing_not_zero():
     assert np.isnan(stats.wilson(0, 0)).all()
 
 
+def cluster_shares(rng, share, likeness, groups=36, size=4):
+    """Yes and no of members of groups whose shares vary by a beta distribution: a correlation of `likeness` within."""
+    spread = 1 / likeness - 1
+    shares = rng.beta(share * spread, (1 - share) * spread, groups)
+    return (rng.random((groups, size)) < shares[:, None]).astype(float)
+
+
+@pytest.mark.parametrize(("share", "likeness"), [(0.46, 0.6), (0.1, 0.6), (0.9, 0.3)])
+def test_the_interval_of_a_share_covers_it_where_prompts_share_requests(share, likeness):
+    rng, groups = np.random.default_rng(0), np.repeat(np.arange(36), 4)
+    covered = []
+    for _ in range(600):
+        values = cluster_shares(rng, share, likeness).ravel()
+        _, low, high, _ = stats.grouped_share(values, groups)
+        plain = stats.wilson(values.sum(), 144)
+        covered.append((low < share < high, plain[0] < share < plain[1]))
+    grouped, plain = np.mean(covered, axis=0)
+    assert grouped > 0.93
+    assert plain < 0.87
+
+
+def test_a_share_of_independent_prompts_keeps_its_wilson_interval():
+    rng = np.random.default_rng(0)
+    values = rng.random(144) < 0.4
+    assert stats.grouped_share(values, np.arange(144)) == pytest.approx(stats.share(values.sum(), 144))
+    covered = []
+    for _ in range(600):
+        _, low, high, _ = stats.grouped_share(rng.random(144) < 0.4, np.repeat(np.arange(36), 4))
+        covered.append((low < 0.4 < high, high - low))
+    covered, width = np.mean(covered, axis=0)
+    assert 0.94 < covered < 0.985
+    assert width == pytest.approx(np.ptp(stats.wilson(57.6, 144)), rel=0.12)
+
+
+def test_four_wrappings_of_a_request_are_not_four_requests():
+    # 11 of 36 requests work in all four wrappings, 11 in two of them: 66 of 144, plain Wilson [.38, .54].
+    by_request = np.r_[np.tile([1, 1, 1, 1], 11), np.tile([1, 1, 0, 0], 11), np.zeros(56)]
+    value, low, high, n = stats.grouped_share(by_request, np.repeat(np.arange(36), 4))
+    assert (value, n) == (pytest.approx(66 / 144), 144)
+    assert stats.wilson(66, 144) == pytest.approx((0.38, 0.54), abs=0.005)
+    assert (low, high) == pytest.approx((0.32, 0.60), abs=0.015)
+    # All wrappings alike: the interval is that of 36 requests, also where there is no exception.
+    alike = stats.grouped_share(np.repeat(np.arange(36) < 12, 4), np.repeat(np.arange(36), 4))
+    assert alike == pytest.approx(stats.share(12, 36)._replace(n=144))
+    assert stats.grouped_share(np.zeros(144), np.repeat(np.arange(36), 4)).high == pytest.approx(stats.wilson(0, 36)[1])
+    # One request says what one observation says; of two, the larger counts for more.
+    assert stats.grouped_share([1, 1, 1, 1], ["a"] * 4).low == pytest.approx(stats.wilson(1, 1)[0])
+    assert stats.effective_groups(["a", "a", "a", "b"]) == pytest.approx(16 / 10)
+    assert np.isnan(stats.grouped_share([], [])[:3]).all()
+
+
+def test_one_exception_is_no_more_certain_than_none():
+    groups = np.repeat(np.arange(36), 4)
+    highs = [stats.grouped_share(np.arange(144) % 4 + np.arange(144) // 4 * 4 < k, groups).high for k in range(1, 72)]
+    highs = [stats.grouped_share(np.zeros(144), groups).high, *highs]
+    assert np.diff(highs).min() > -0.005, "the interval does not shrink where the first exceptions come"
+
+
+def test_whole_groups_are_resampled():
+    values = np.repeat([0.0, 1.0, 0.0, 1.0, 1.0], 3)
+    groups = np.repeat([5, 3, 1, 4, 2], 3)
+    counts = stats.resample_counts(groups, seed=0)
+    assert (counts[0] == 1).all()
+    assert (counts.reshape(-1, 5, 3) == counts[:, ::3, None]).all()
+    assert (counts.sum(axis=1) == 15).all()
+    # Three copies of each of five observations say what the five say, and order does not matter.
+    once = stats.bootstrap_mean(values[::3], 0, groups[::3])
+    assert stats.bootstrap_mean(values, 0, groups) == pytest.approx(once._replace(n=15))
+    order = np.random.default_rng(0).permutation(15)
+    assert stats.bootstrap_mean(values[order], 0, groups[order]) == pytest.approx(once._replace(n=15))
+    single = stats.bootstrap_mean(values[:6], 0, np.zeros(6))
+    assert single.n == 6
+    assert np.isnan([single.low, single.high]).all(), "one request has no interval"
+
+
 def test_bootstrap_interval_covers_the_mean_and_is_seeded():
     values = np.random.default_rng(0).normal(1, 1, 80)
     estimate = stats.bootstrap_mean(values, seed=1)
@@ -61,26 +136,94 @@ def test_no_change_in_a_few_pairs_is_not_certainty():
     assert few.high > 0.2 > 0.01 > many.high
 
 
-def test_widening_stays_within_the_bounds_and_touches_nothing_that_varies():
-    assert stats.share_interval(1.0, np.ones(9), 10) == (pytest.approx(1 - stats.wilson(0, 10)[1]), 1.0)
+def test_the_reach_of_no_exception_stays_within_the_bounds_and_does_not_touch_a_wider_interval():
+    reach = stats.wilson(0, 10)[1]
+    assert stats.share_interval(1.0, np.ones(9), 10) == (pytest.approx(1 - reach), 1.0)
     assert stats.share_interval(-0.9, np.full(9, -0.9), 10, -1.0, 1.0)[0] == -1.0
-    varied = np.linspace(0.2, 0.4, 101)
-    assert stats.share_interval(0.3, varied, 10) == pytest.approx((0.205, 0.395))
+    varied = np.linspace(0.0, 1.0, 101)
+    assert stats.share_interval(0.5, varied, 10) == pytest.approx((0.025, 0.975))
+    assert stats.share_interval(0.5, np.linspace(0.4, 0.6, 101), 10) == pytest.approx((0.5 - reach, 0.5 + reach))
+
+
+def test_no_separation_is_worse_for_being_better():
+    # Negatives 0 … 39; the lowest of 20 positives sinks below more and more of them.
+    found = []
+    for sunk in range(40, -1, -1):
+        positive = np.r_[np.arange(50, 69), 39.5 - sunk]
+        scores, truth = np.r_[positive, np.arange(40)], np.arange(60) < 20
+        found.append(stats.grouped_auroc(scores, truth, np.arange(60), seed=0))
+    value, low, high, _ = np.transpose(found)
+    assert value[-1] == 1
+    assert (np.diff(value) > 0).all()
+    assert (np.diff(low) >= 0).all()
+    assert (np.diff(high) >= 0).all()
+    assert np.abs(np.diff(low)).max() < 0.01, "and without a jump"
+    assert low[-1] == pytest.approx(1 - stats.wilson(0, 20)[1])
+
+
+def test_no_difference_is_better_for_being_nearer_to_none():
+    after = np.zeros(36)
+    none = stats.paired_difference(np.zeros(36), after, seed=0)
+    after[0] = 1
+    one = stats.paired_difference(np.zeros(36), after, seed=0)
+    assert none.low < one.low < one.value < one.high
+    assert none.high < one.high
 
 
 def test_paired_difference_uses_the_pairing():
     rng = np.random.default_rng(0)
-    before = rng.uniform(size=200)
-    after = before - 0.1 + rng.normal(0, 0.01, 200)
-    assert (
-        stats.paired_difference(before, after, seed=0).high - stats.paired_difference(before, after, seed=0).low < 0.01
-    )
+    before = rng.uniform(size=1000)
+    after = before - 0.1 + rng.normal(0, 0.01, 1000)
+    found = stats.paired_difference(before, after, seed=0)
+    assert found.high - found.low < 0.01  # 0.04 unpaired
+    assert found.low < -0.1 < found.high
 
 
-def test_mcnemar_is_the_exact_binomial_test_on_discordant_pairs():
-    before, after = [True] * 5 + [False] * 5, [False] * 10
-    assert stats.mcnemar(before, after) == pytest.approx(2 * 0.5**5)
-    assert stats.mcnemar(before, before) == 1.0
+def test_paired_difference_counts_requests():
+    rng = np.random.default_rng(0)
+    before, after = (np.repeat(rng.random(20) < share, 5).astype(float) for share in (0.3, 0.7))
+    requests = np.repeat(np.arange(20), 5)
+    once = stats.paired_difference(before[::5], after[::5], seed=0)
+    assert stats.paired_difference(before, after, 0, requests) == pytest.approx(once._replace(n=100))
+
+
+def test_crossed_bootstrap_resamples_draws_and_groups():
+    rng = np.random.default_rng(0)
+    same, each = np.tile(rng.normal(size=50), (5, 1)), np.arange(50)
+    shifted = same + np.arange(5)[:, None]
+    narrow, wide = (stats.crossed_bootstrap(values, 0, each) for values in (same, shifted))
+    assert wide.value == pytest.approx(narrow.value + 2)
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+    assert stats.crossed_bootstrap(same[:1], 0, each) == pytest.approx(stats.bootstrap_mean(same[0], 0))
+    fourfold = stats.crossed_bootstrap(np.repeat(same, 4, axis=1), 0, np.repeat(each, 4))
+    assert fourfold == pytest.approx(narrow._replace(n=200))
+    holed = same.copy()
+    holed[0, :10] = np.nan
+    holed[:, 49] = np.nan
+    assert stats.crossed_bootstrap(holed, 0, each).n == 49
+
+
+def test_two_draws_that_differ_are_both_in_the_interval():
+    rng = np.random.default_rng(0)
+    draws = (rng.random((2, 144)) < [[0.3], [0.7]]).astype(float)
+    requests = np.repeat(np.arange(36), 4)
+    found = stats.paired_difference(np.zeros(144), draws, 0, requests)
+    alone = [stats.paired_difference(np.zeros(144), draw, 0, requests) for draw in draws]
+    assert found.value == pytest.approx(draws.mean())
+    assert found.low < draws[0].mean() < draws[1].mean() < found.high
+    held = stats.paired_difference(np.zeros(144), draws.mean(axis=0), 0, requests)
+    assert found.high - found.low > 2 * (held.high - held.low)
+    assert found.high - found.low < alone[1].high - alone[0].low
+
+
+def test_signed_rank_of_no_difference_is_one():
+    assert stats.signed_rank(np.zeros(10)) == 1
+    assert stats.signed_rank(np.ones(20)) < 0.001
+
+
+def test_signed_rank_of_a_few_changes_is_the_exact_binomial_test():
+    assert stats.signed_rank(np.r_[np.ones(5), np.zeros(20)]) == pytest.approx(2 * 0.5**5)
+    assert stats.signed_rank(np.r_[np.ones(4), -1, np.zeros(20)]) == pytest.approx(2 * 6 * 0.5**5)
 
 
 def test_holm_multiplies_the_smallest_by_the_number_of_tests():

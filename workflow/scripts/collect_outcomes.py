@@ -8,7 +8,8 @@ from refusal_cliff.outcomes import outcomes
 
 job(snakemake)
 params = snakemake.params
-prompts = read_table(snakemake.input.prompts, ("prompt_id", "dataset", "family", "label", "reference", "match"))
+columns = ("prompt_id", "request_id", "dataset", "family", "label", "reference", "match")
+prompts = read_table(snakemake.input.prompts, columns)
 # Thinking is by far the longest text and not needed: so only that of one file is in memory at a time.
 traces = [read_table(path, ("model", "variant")).drop(columns="thinking") for path in snakemake.input.traces]
 verdicts = read_tables(snakemake.input.verdicts, ("model", "variant"))

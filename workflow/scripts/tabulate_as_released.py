@@ -8,7 +8,7 @@ from refusal_cliff.tables import write_csv
 job(snakemake)
 table = released_table(
     read_tables(snakemake.input.verdicts, ("model", "variant")),
-    read_table(snakemake.input.prompts, ("prompt_id", "label")),
+    read_table(snakemake.input.prompts, ("prompt_id", "request_id", "label")),
     snakemake.params.seed,
 )
 write_csv(table, snakemake.output.csv, snakemake.output.markdown)

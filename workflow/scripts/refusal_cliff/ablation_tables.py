@@ -1,7 +1,7 @@
 """What interventions change: every rate by kind and dose, and paired comparisons with base and controls.
 
-The unit is the prompt, as in `outcomes`. Draws of a random control are a sample of their own, and so are the seeds of a
-tuning: a pool of them has an interval over draws and prompts together.
+The unit is the prompt, and what is resampled the request, as in `outcomes`. Draws of a random control are a sample of
+their own, and so are the seeds of a tuning: a pool of them has an interval over draws and requests together.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,51 +10,58 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from refusal_cliff.outcomes import ALL, RATES, RUN, VULNERABLE, prompt_shares, vulnerable_datasets
+from refusal_cliff.outcomes import (
+    ALL,
+    PROMPT,
+    RATES,
+    RUN,
+    VULNERABLE,
+    WORST_CASE,
+    prompt_shares,
+    vulnerable_datasets,
+)
 from refusal_cliff.rankings import CONTROLS, DRAWN
 from refusal_cliff.stats import (
     NOTHING,
     Estimate,
-    bootstrap_mean,
     crossed_bootstrap,
+    grouped_share,
     holm,
-    mcnemar,
     paired_difference,
-    share,
     signed_rank,
-    wilson,
 )
-from refusal_cliff.traces import TRACE_KEY
 from refusal_cliff.variants import ON_HEADS, Variant
 
 PERPLEXITY = "perplexity"
-COMPARED = ("asr", "over_refusal", "utility", PERPLEXITY)
+COMPARED = ("asr", "not_refused", "over_refusal", "utility", PERPLEXITY)
 BASE = Variant("base")
 ABLATION_COLUMNS = ["model", "kind", "ranking", "fraction", "scale", "heads", "write_norm", "draws", "dataset", "rate"]
 SELECTION_COLUMNS = ["model", "selector", "budget", "examples", "seed", "dataset", "rate"]
 COMPARISON_COLUMNS = ["model", "variant", "reference", "rate", "population", "contrast"]
 
 
-def prompt_values(outcomes: pd.DataFrame, perplexity: pd.DataFrame, rate: str) -> pd.Series:
-    """What each prompt contributes to a rate, NaN where nothing was judged.
+def prompt_values(outcomes: pd.DataFrame, perplexity: pd.DataFrame, rate: str) -> pd.DataFrame:
+    """What each prompt contributes to a rate.
 
     Args:
         outcomes: outcomes of all models and variants.
         perplexity: model, variant, prompt_id, sample, nll; of some of the models and variants, or without rows.
-        rate: a key of `outcomes.RATES`: the share of the prompt's responses; or perplexity: the mean nats per token.
+        rate: a key of `outcomes.RATES`, or perplexity.
 
     Returns:
-        Indexed by model, variant, dataset, prompt_id.
+        Indexed by model, variant, dataset, request_id, prompt_id: `value`, the share of the prompt's responses, NaN
+        where nothing was judged, or the mean nats per token; `lowest` and `highest` as in `outcomes.prompt_shares`, NaN
+        for perplexity.
     """
     keys = [*RUN, "dataset"]
     if rate != PERPLEXITY:
-        return prompt_shares(outcomes, rate, by=tuple(keys))["share"]
+        return prompt_shares(outcomes, rate, by=tuple(keys)).rename(columns={"share": "value"})
     if perplexity.empty:
-        return pd.Series(dtype=float, index=pd.MultiIndex.from_tuples([], names=[*keys, "prompt_id"]))
-    datasets = outcomes.drop_duplicates("prompt_id")[["prompt_id", "dataset"]]
-    return perplexity.merge(datasets, on="prompt_id").groupby([*keys, "prompt_id"], sort=False)["nll"].mean()
+        perplexity = pd.DataFrame(columns=[*RUN, "prompt_id", "nll"]).astype({"nll": float})
+    datasets = outcomes.drop_duplicates("prompt_id")[[*PROMPT, "dataset"]]
+    found = perplexity.merge(datasets, on="prompt_id").groupby([*keys, *PROMPT], sort=False)["nll"].mean()
+    return found.rename("value").to_frame().assign(**dict.fromkeys(WORST_CASE, np.nan))
 
 
 def ablation_table(
@@ -73,10 +80,11 @@ def ablation_table(
 
     Returns:
         model, kind, ranking, fraction, scale (of z), heads (how many), write_norm (their mean), draws, dataset, rate,
-        value, low, high, n. Dataset `all` pools the datasets, `vulnerable` those of `outcomes.alignment`. Kind base has
-        ranking `none`. Each random draw has its own row; rankings `random` and `matched` pool their draws. Intervals
-        are Wilson's; of pools, the wider of Wilson's and the crossed bootstrap over draws and prompts; of perplexity (a
-        geometric mean over prompts), the bootstrap.
+        value, low, high, n, lowest, highest (as in `outcomes.rates`; of a pool, over its draws). Dataset `all` pools
+        the datasets, `vulnerable` those of `outcomes.alignment`. Kind base has ranking `none`. Each random draw has its
+        own row; rankings `random` and `matched` pool their draws. Intervals are those of `outcomes.rates`; of pools,
+        the wider of these and the crossed bootstrap over draws and requests; of perplexity (a geometric mean over
+        prompts), the bootstrap.
     """
     norm_of = norms.set_index(["model", "layer", "head"])["write_norm"].to_dict()
     rows = []
@@ -93,7 +101,7 @@ def ablation_table(
             "draws": len(members),
         }
         rows += [described | row for row in found]
-    return pd.DataFrame(rows, columns=[*ABLATION_COLUMNS, *Estimate._fields])
+    return pd.DataFrame(rows, columns=[*ABLATION_COLUMNS, *Estimate._fields, *WORST_CASE])
 
 
 def selection_table(outcomes: pd.DataFrame, selections: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -104,8 +112,8 @@ def selection_table(outcomes: pd.DataFrame, selections: pd.DataFrame, seed: int)
         selections: model, variant and prompt_id of every training example.
 
     Returns:
-        model, selector, budget, examples (how many), seed, dataset, rate, value, low, high, n; dataset and intervals as
-        in `ablation_table`. Selector `none` is the base model; seed `all` pools the seeds of a tuning.
+        model, selector, budget, examples (how many), seed, dataset, rate, value, low, high, n, lowest, highest; dataset
+        and numbers as in `ablation_table`. Selector `none` is the base model; seed `all` pools the seeds of a tuning.
     """
     sizes = selections.groupby(RUN).size()
     tuned = outcomes.loc[outcomes["variant"].map(_kind) == "tune", "model"].unique()
@@ -120,7 +128,7 @@ def selection_table(outcomes: pd.DataFrame, selections: pd.DataFrame, seed: int)
             "seed": ALL if variant.seed is None else variant.seed,
         }
         rows += [described | row for row in found]
-    return pd.DataFrame(rows, columns=[*SELECTION_COLUMNS, *Estimate._fields])
+    return pd.DataFrame(rows, columns=[*SELECTION_COLUMNS, *Estimate._fields, *WORST_CASE])
 
 
 def comparisons(outcomes: pd.DataFrame, perplexity: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -132,40 +140,32 @@ def comparisons(outcomes: pd.DataFrame, perplexity: pd.DataFrame, seed: int) -> 
     Returns:
         model, variant, reference (each a variant, or a pool of random draws or of the seeds of a tuning), rate,
         population (`all` prompts that the rate is over, or those of `vulnerable` datasets), contrast (`difference`,
-        variant minus reference; of perplexity `ratio`), value, low, high (paired bootstrap; with a pool, over draws and
-        prompts), n, test, p, and p_holm, adjusted over the whole table. Two variants are tested by exact McNemar on the
-        first sample of each prompt, because a test on dependent samples would be too sure; pools and perplexity by
-        Wilcoxon's signed rank over prompts.
+        variant minus reference; of perplexity `ratio`), value, low, high (paired bootstrap over requests; with a pool,
+        over draws and requests), n (prompts), p (Wilcoxon's signed rank over requests, whose prompts, samples and draws
+        are averaged: a test on dependent observations would be too sure), and p_holm, adjusted over the whole table.
     """
-    first = outcomes[outcomes["sample"] == 0]
-    values = {
-        rate: (prompt_values(outcomes, perplexity, rate), prompt_values(first, perplexity, rate)) for rate in COMPARED
-    }
+    values = {rate: prompt_values(outcomes, perplexity, rate) for rate in COMPARED}
     vulnerable = vulnerable_datasets(outcomes)
     rows = []
     for model, runs in outcomes.groupby("model", sort=False):
         pools = dict(_with_pools(runs["variant"].unique()))
         pairs = [(variant, other) for variant in pools for other in _references(variant) if other in pools]
         for rate, own in values.items():
-            table, tested = (_by_variant(part, model) for part in own)
+            table = _by_variant(own, model)
             for variant, reference in pairs:
                 after, before = _of(table, pools[variant]), _of(table, pools[reference])
                 both = after.columns.intersection(before.columns)
                 for population, datasets in ((ALL, both.unique("dataset")), (VULNERABLE, vulnerable[model])):
                     prompts = both[both.isin(datasets, level="dataset")]
                     # Draws on both sides are those of two tunings, which have one list of seeds: pairs in order.
-                    differences = after[prompts].to_numpy() - before[prompts].to_numpy()
-                    differences = differences[:, ~np.isnan(differences).all(axis=0)]
+                    differences = pd.DataFrame(after[prompts].to_numpy() - before[prompts].to_numpy(), columns=prompts)
+                    differences = differences.dropna(axis=1, how="all")
                     if not differences.size:
                         continue
-                    found, test, p = _contrast(differences, rate, seed)
-                    if len(differences) == 1 and rate != PERPLEXITY:
-                        pair = tested.reindex(index=[pools[reference][0], pools[variant][0]], columns=prompts)
-                        test, p = "McNemar", mcnemar(*pair.dropna(axis=1).to_numpy())
                     contrast = "ratio" if rate == PERPLEXITY else "difference"
                     names = (model, str(variant), str(reference), rate, population, contrast)
-                    rows.append((*names, *found, test, p))
-    compared = pd.DataFrame(rows, columns=[*COMPARISON_COLUMNS, *Estimate._fields, "test", "p"])
+                    rows.append((*names, *_contrast(differences, rate, seed)))
+    compared = pd.DataFrame(rows, columns=[*COMPARISON_COLUMNS, *Estimate._fields, "p"])
     return compared.assign(p_holm=holm(compared["p"].to_numpy()))
 
 
@@ -176,19 +176,18 @@ def released_table(verdicts: pd.DataFrame, prompts: pd.DataFrame, seed: int) -> 
         verdicts: model, variant and the columns of verdicts; those of base models, of heads ablated the released way
             (released), and of the same heads zeroed our way (ablate) count, by the guard on scopes `response` and
             `released`.
-        prompts: prompt_id, label.
+        prompts: prompt_id, request_id, label.
 
     Returns:
         model, kind, scope, against (empty: the value is an ASR; else `kind, scope` whose ASR is subtracted), value,
-        low, high (Wilson; of differences paired bootstrap), n, p (exact McNemar on the first sample of each prompt).
+        low, high (as in `outcomes.rates`; of differences paired bootstrap over requests), n, p (Wilcoxon's signed rank
+        over requests).
     """
-    harmful = prompts.loc[prompts["label"] == "harmful", "prompt_id"]
+    harmful = prompts.loc[prompts["label"] == "harmful", PROMPT]
     variants = {name: Variant.parse(name) for name in verdicts["variant"].unique()}
     ours = {replace(variant, kind="ablate") for variant in variants.values() if variant.kind == "released"}
     counted = {name: v.kind for name, v in variants.items() if v.kind in ("base", "released") or v in ours}
-    judged = verdicts[
-        (verdicts["judge"] == "guard") & verdicts["prompt_id"].isin(harmful) & verdicts["verdict"].notna()
-    ]
+    judged = verdicts[(verdicts["judge"] == "guard") & verdicts["verdict"].notna()].merge(harmful, on="prompt_id")
     judged = judged[judged["variant"].isin(counted)]
     judged = judged.assign(kind=judged["variant"].map(counted), harmful=(judged["verdict"] == "harmful").astype(float))
     pairs = [((kind, "released"), (kind, "response")) for kind in ("base", "ablate", "released")]
@@ -197,22 +196,20 @@ def released_table(verdicts: pd.DataFrame, prompts: pd.DataFrame, seed: int) -> 
     rows = []
     for model, own in judged.groupby("model", sort=False):
         asked = {
-            (kind, scope): part.set_index(TRACE_KEY)["harmful"]
+            (kind, scope): part.set_index([*PROMPT, "sample"])["harmful"]
             for (kind, scope), part in own.groupby(["kind", "scope"], sort=False)
             if scope in ("response", "released")
         }
         for (kind, scope), found in asked.items():
-            shares = found.groupby("prompt_id").mean()
-            rows.append((model, kind, scope, "", *share(shares.sum(), len(shares)), np.nan))
+            shares = found.groupby(PROMPT).mean()
+            rows.append((model, kind, scope, "", *grouped_share(shares, _requests(shares)), np.nan))
         for after, before in pairs:
             if after not in asked or before not in asked:
                 continue
             both = pd.concat([asked[before], asked[after]], axis=1, join="inner", keys=["before", "after"])
-            shares = both.groupby("prompt_id").mean()
-            first = both[both.index.get_level_values("sample") == 0]
-            difference = paired_difference(shares["before"], shares["after"], seed)
-            p = mcnemar(first["before"], first["after"])
-            rows.append((model, *after, ", ".join(before), *difference, p))
+            shares = both.groupby(PROMPT).mean()
+            found = _contrast((shares["after"] - shares["before"]).to_frame().T, "asr", seed)
+            rows.append((model, *after, ", ".join(before), *found))
     return pd.DataFrame(rows, columns=["model", "kind", "scope", "against", "value", "low", "high", "n", "p"])
 
 
@@ -223,22 +220,25 @@ def _kind(name: str) -> str:
 def _rates(
     outcomes: pd.DataFrame, perplexity: pd.DataFrame, kinds: Sequence[str], seed: int
 ) -> Iterator[tuple[str, Variant, list[str], list[dict[str, Any]]]]:
-    """(model, variant or pool, the variants in it, rows of dataset, rate and estimate), of variants of `kinds`."""
+    """(model, variant or pool, the variants in it, rows of dataset, rate and its numbers), of variants of `kinds`."""
     values = {rate: prompt_values(outcomes, perplexity, rate) for rate in (*RATES, PERPLEXITY)}
     vulnerable = vulnerable_datasets(outcomes)
     for model, runs in outcomes.groupby("model", sort=False):
         tables = {rate: _by_variant(own, model) for rate, own in values.items()}
-        asked = {rate: own.index.droplevel("prompt_id").unique() for rate, own in values.items()}
         for variant, members in _with_pools([name for name in runs["variant"].unique() if _kind(name) in kinds]):
             rows = []
             for rate, table in tables.items():
                 found = _of(table, members)
-                # Also where no response was judged: there is a number that is missing.
-                datasets = list(dict.fromkeys(name for of, run, name in asked[rate] if of == model and run in members))
+                # Also prompts without a judged response: there is a number that is missing.
+                index = values[rate].index
+                asked = values[rate][(index.get_level_values("model") == model) & index.isin(members, level="variant")]
+                datasets = list(asked.index.unique("dataset"))
                 for name, part in {ALL: datasets, VULNERABLE: vulnerable[model], **{d: [d] for d in datasets}}.items():
                     if set(part) & set(datasets):
-                        draws = found.loc[:, found.columns.isin(part, level="dataset")].to_numpy()
-                        rows.append({"dataset": name, "rate": rate} | _estimate(draws, rate, seed)._asdict())
+                        draws = found.loc[:, found.columns.isin(part, level="dataset")]
+                        worst = asked.loc[asked.index.isin(part, level="dataset"), WORST_CASE].mean()
+                        numbers = _estimate(draws, rate, seed)._asdict() | worst.to_dict()
+                        rows.append({"dataset": name, "rate": rate} | numbers)
             yield model, variant, members, rows
 
 
@@ -266,10 +266,10 @@ def _references(variant: Variant) -> Iterator[Variant]:
         yield replace(variant, selector="whole", budget=1.0)
 
 
-def _by_variant(values: pd.Series, model: str) -> pd.DataFrame:
-    """What a model's prompts contribute, as a table of variants by (dataset, prompt_id)."""
-    own = values[values.index.get_level_values("model") == model].dropna().rename("value").reset_index()
-    return own.pivot_table(index="variant", columns=["dataset", "prompt_id"], values="value", sort=False)
+def _by_variant(values: pd.DataFrame, model: str) -> pd.DataFrame:
+    """What a model's prompts contribute, as a table of variants by (dataset, request_id, prompt_id)."""
+    own = values.loc[values.index.get_level_values("model") == model, "value"].dropna().reset_index()
+    return own.pivot_table(index="variant", columns=["dataset", *PROMPT], values="value", sort=False)
 
 
 def _of(table: pd.DataFrame, members: Sequence[str]) -> pd.DataFrame:
@@ -277,33 +277,33 @@ def _of(table: pd.DataFrame, members: Sequence[str]) -> pd.DataFrame:
     return table.reindex(members).dropna(axis=1, how="all")
 
 
-def _estimate(draws: NDArray, rate: str, seed: int) -> Estimate:
+def _requests(prompts: pd.DataFrame | pd.Series, axis: int = 0) -> pd.Index:
+    """The request of each prompt along `axis`."""
+    return prompts.axes[axis].get_level_values("request_id")
+
+
+def _estimate(draws: pd.DataFrame, rate: str, seed: int) -> Estimate:
     """A rate from what each prompt contributes in each draw, [draw, prompt]."""
     if not draws.size:
         return NOTHING
+    requests = _requests(draws, axis=1)
+    found = crossed_bootstrap(draws, seed, requests)
     if rate == PERPLEXITY:
-        return _exp(_mean(draws, seed))
+        return _exp(found)
+    by_request = grouped_share(draws.mean(), requests)
     if len(draws) == 1:
-        return share(draws.sum(), draws.shape[1])
-    found = crossed_bootstrap(draws, seed)
-    low, high = wilson(found.n * found.value, found.n)
-    return Estimate(found.value, min(low, found.low), max(high, found.high), found.n)
+        return by_request
+    return found._replace(low=min(by_request.low, found.low), high=max(by_request.high, found.high))
 
 
-def _mean(draws: NDArray, seed: int) -> Estimate:
-    return bootstrap_mean(draws[0], seed) if len(draws) == 1 else crossed_bootstrap(draws, seed)
-
-
-def _contrast(differences: NDArray, rate: str, seed: int) -> tuple[Estimate, str, float]:
-    """The mean of `differences` [draw, prompt], as a ratio of perplexities, and a test of it."""
-    by_prompt = np.nanmean(differences, axis=0)
+def _contrast(differences: pd.DataFrame, rate: str, seed: int) -> tuple[float, float, float, int, float]:
+    """The mean of `differences` [draw, prompt], as a ratio of perplexities: an estimate, and the p-value of a test."""
+    requests = _requests(differences, axis=1)
     if rate == PERPLEXITY:
-        found = _exp(_mean(differences, seed))
-    elif len(differences) == 1 or np.nanmax(differences) == np.nanmin(differences):
-        found = paired_difference(np.zeros(len(by_prompt)), by_prompt, seed)
+        found = _exp(crossed_bootstrap(differences, seed, requests))
     else:
-        found = crossed_bootstrap(differences, seed)
-    return found, "Wilcoxon", signed_rank(by_prompt)
+        found = paired_difference(np.zeros(differences.shape), differences, seed, requests)
+    return *found, signed_rank(differences.mean().groupby(requests).mean())
 
 
 def _exp(found: Estimate) -> Estimate:

@@ -1,6 +1,7 @@
 """Tables of cliffs: their size by group and family, between groups and models, with thinking length and kept thinking.
 
-The unit is the prompt: samples of one prompt are averaged first. All cliffs are those of a probe's last layer.
+The unit is the prompt: samples of one prompt are averaged first, and whole requests are resampled. All cliffs are those
+of a probe's last layer.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,21 +9,20 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from refusal_cliff.cliffs import HEIGHTS, MEASURES
-from refusal_cliff.outcomes import ALL, GROUPS, rates, traces_by_group
+from refusal_cliff.outcomes import ALL, GROUPS, PROMPT, rates, traces_by_group
 from refusal_cliff.stats import (
     NOTHING,
-    RESAMPLES,
     Estimate,
     bootstrap_means,
-    correlation,
+    grouped_share,
     holm,
     percentile_interval,
     resample_counts,
     resampled_means,
-    share,
+    resampled_ranks,
 )
 from refusal_cliff.tables import by_model
 from refusal_cliff.traces import TRACE_KEY
@@ -55,16 +55,17 @@ def prompt_cliffs(cliffs: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         model, probe, group (one of `GROUPS`, or `HARMFUL`, which holds every harmful prompt once more), family,
-        prompt_id, thinking_tokens, `MEASURES` as numbers, and `DEEPER` (missing with fewer than three layers).
+        request_id, prompt_id, thinking_tokens, `MEASURES` as numbers, and `DEEPER` (missing with fewer than three
+        layers).
     """
     trace = ["probe", *TRACE_KEY]
     last = last_layer(cliffs).drop(columns=["curve", "boundary_curve"]).merge(_deeper(cliffs), on=trace)
     base = outcomes[outcomes["variant"] == "base"]
-    harmful = base.loc[base["label"] == "harmful", TRACE_KEY].assign(group=HARMFUL)
+    harmful = base.loc[base["label"] == "harmful", [*TRACE_KEY, "request_id"]].assign(group=HARMFUL)
     grouped = [traces_by_group(last, outcomes), last.merge(harmful, on=TRACE_KEY, validate="many_to_one")]
     table = pd.concat(grouped).merge(base[[*TRACE_KEY, "family", "thinking_tokens"]], on=TRACE_KEY)
     table = table.astype(dict.fromkeys(MEASURES, float))
-    keys = ["probe", "group", "family", "prompt_id"]
+    keys = ["probe", "group", "family", *PROMPT]
     return table.groupby(keys, sort=False)[["thinking_tokens", *MEASURES, DEEPER]].mean().reset_index()
 
 
@@ -91,7 +92,7 @@ def cliff_table(cliffs: pd.DataFrame, seed: int) -> pd.DataFrame:
 
     Returns:
         model, probe, group, family (`all` pools them), quantity, value, low, high, n (prompts). Means carry percentile
-        bootstrap 95 % intervals, `steepest_in_boundary` is a share with its Wilson interval. `boundary_share` is the
+        bootstrap 95 % intervals, `steepest_in_boundary` is a share (`stats.grouped_share`). `boundary_share` is the
         mean fall inside the boundary over the mean cliff: a ratio of means, because single ratios explode where a
         cliff is small; it is missing where the mean cliff is below `MIN_CLIFF`. `DEEPER` is over all families alone.
     """
@@ -120,19 +121,21 @@ def refit_table(refits: pd.DataFrame, outcomes: pd.DataFrame, seed: int) -> pd.D
 
     Returns:
         model, probe, group (one of `GROUPS`), quantity (`HEIGHTS`), value (mean over refits and prompts), low, high, n
-        (prompts), refits. The interval is the central 95 % of the mean over resampled prompts by one of the refits: how
-        far it moves when the probe is trained, and the cliff measured, on other prompts.
+        (prompts), refits. The interval is the central 95 % of the mean over resampled requests by one of the refits:
+        how far it moves when the probe is trained, and the cliff measured, on other prompts.
     """
     rows = []
     for (probe, group), part in traces_by_group(refits, outcomes).groupby(["probe", "group"], sort=False):
         for height in HEIGHTS:
-            heights = part.pivot_table(index="refit", columns="prompt_id", values=height).to_numpy()
+            heights = part.pivot_table(index="refit", columns=PROMPT, values=height)
             refit_count, n = heights.shape
             if n == 0:  # no trace of the group has thinking
                 continue
-            draws = resample_counts(n, seed) / n
-            resampled = np.einsum("rn,rn->r", draws, heights[np.arange(len(draws)) % refit_count])
-            rows.append((probe, group, height, float(heights.mean()), *percentile_interval(resampled), n, refit_count))
+            requests, values = heights.columns.get_level_values("request_id"), heights.to_numpy()
+            counts = resample_counts(requests, seed)[1:]
+            totals = np.einsum("rn,rn->r", counts, values[np.arange(len(counts)) % refit_count])
+            interval = percentile_interval(totals / counts.sum(axis=1))
+            rows.append((probe, group, height, float(values.mean()), *interval, n, refit_count))
     return pd.DataFrame(rows, columns=["probe", "group", "quantity", *ESTIMATE, "refits"])
 
 
@@ -144,9 +147,10 @@ def difference_table(cliffs: pd.DataFrame, seed: int) -> pd.DataFrame:
 
     Returns:
         kind (`within` a model, or `between` models), model, group, other (the group or the model that is subtracted),
-        probe, quantity (`HEIGHTS`), value, low, high (percentile bootstrap 95 %, paired between models), n (within
-        a model prompts of both sides together, between models pairs), p (permutation test, two-sided: of group labels
-        within a model, of the two models within each pair between them), p_holm (adjusted over the whole table).
+        probe, quantity (`HEIGHTS`), value, low, high (percentile bootstrap 95 % over requests, paired between models),
+        n (within a model prompts of both sides together, between models pairs), p (two-sided permutation test of the
+        means of requests: of their group within a model, of the two models within each request between them), p_holm
+        (adjusted over the whole table).
     """
     models = {model: table for model, table in cliffs.groupby("model", sort=False)}
     rows = []
@@ -171,19 +175,20 @@ def length_table(cliffs: pd.DataFrame, seed: int) -> pd.DataFrame:
         cliffs: output of `prompt_cliffs`.
 
     Returns:
-        model, probe, group, quantity, value, low, high (percentile bootstrap 95 %), n (prompts). `spearman_cliff` and
-        `spearman_cliff_mean` are Spearman's correlation; `within_family_…` is that of ranks minus the mean rank of
-        their attack family: an attack changes both the length of the thinking and the cliff. A largest score grows with
-        the number of tokens it is taken from, so that `cliff` has to be read beside `cliff_mean`.
+        model, probe, group, quantity, value, low, high (percentile bootstrap 95 % over requests), n (prompts).
+        `spearman_cliff` and `spearman_cliff_mean` are Spearman's correlation; `within_family_…` is that of ranks minus
+        the mean rank of their attack family: an attack changes both the length of the thinking and the cliff. A largest
+        score grows with the number of tokens it is taken from, so that `cliff` has to be read beside `cliff_mean`.
     """
     rows = []
     for group in GROUP_ORDER:
         part = cliffs[(cliffs["group"] == group) & cliffs["cliff"].notna()]
-        described = part.drop_duplicates("prompt_id").set_index("prompt_id")[["thinking_tokens", "family"]]
+        described = part.drop_duplicates("prompt_id").set_index(PROMPT)[["thinking_tokens", "family"]]
         heights = _pivot(part, HEIGHTS).sort_index(axis=1) if len(part) else pd.DataFrame()
         described = described.reindex(heights.index)
         values = [described["thinking_tokens"].to_numpy(), *(heights[column].to_numpy() for column in heights)]
-        plain, within = rank_correlations(values, pd.factorize(described["family"])[0], seed)
+        strata, requests = pd.factorize(described["family"])[0], heights.index.get_level_values(0)
+        plain, within = rank_correlations(values, strata, requests, seed)
         for (probe, height), *estimates in zip(heights.columns, plain, within, strict=True):
             for prefix, estimate in zip(("spearman", "within_family"), estimates, strict=True):
                 rows.append((probe, group, f"{prefix}_{height}", *estimate))
@@ -202,9 +207,9 @@ def kept_thinking_table(cliffs: pd.DataFrame, outcomes: pd.DataFrame, seed: int)
 
     Returns:
         model, variant, kept, label (of the prompts), quantity, value, low, high, n (prompts). Quantities are the rates
-        `asr`, `refusal` and `over_refusal` with Wilson intervals, and `final_{probe}`, the mean score at the last
-        boundary token, with bootstrap 95 % intervals. `base` is the model's own run: its thinking is whole, as with
-        `keep-1`, but there the response is generated again.
+        `asr`, `refusal` and `over_refusal` with the intervals of `outcomes.rates`, and `final_{probe}`, the mean score
+        at the last boundary token, with bootstrap 95 % intervals over requests. `base` is the model's own run: its
+        thinking is whole, as with `keep-1`, but there the response is generated again.
     """
     labels = {"asr": "harmful", "refusal": "harmful", "over_refusal": "benign"}
     found = rates(outcomes[outcomes["variant"].isin(cliffs["variant"])]).query("dataset == @ALL and family == @ALL")
@@ -213,12 +218,13 @@ def kept_thinking_table(cliffs: pd.DataFrame, outcomes: pd.DataFrame, seed: int)
         for row in found.itertuples()
         if row.rate in labels
     ]
-    label_of = outcomes.drop_duplicates("prompt_id").set_index("prompt_id")["label"]
+    prompts = outcomes.drop_duplicates("prompt_id").set_index("prompt_id")
     for variant, table in last_layer(cliffs).groupby("variant", sort=False):
         final = table.pivot_table(index="prompt_id", columns="probe", values="final")
         for label in ("harmful", "benign"):
-            part = final[final.index.map(label_of) == label]
-            for probe, estimate in zip(part.columns, bootstrap_means(part, seed), strict=True):
+            part = final[final.index.map(prompts["label"]) == label]
+            estimates = bootstrap_means(part, seed, part.index.map(prompts["request_id"]))
+            for probe, estimate in zip(part.columns, estimates, strict=True):
                 rows.append((variant, label, f"final_{probe}", *estimate))
     table = pd.DataFrame(rows, columns=["variant", "label", "quantity", *ESTIMATE])
     kept = [Variant.parse(variant).kept for variant in table["variant"]]
@@ -226,31 +232,47 @@ def kept_thinking_table(cliffs: pd.DataFrame, outcomes: pd.DataFrame, seed: int)
     return table.sort_values(["quantity", "label", "kept", "variant"], kind="stable")
 
 
-def rank_correlations(values: Sequence[NDArray], strata: NDArray, seed: int) -> tuple[list[Estimate], list[Estimate]]:
-    """Rank correlation of the first of `values`, each [n], with each of the others; strata [n] count from 0.
+def rank_correlations(
+    values: Sequence[NDArray], strata: NDArray, groups: ArrayLike, seed: int
+) -> tuple[list[Estimate], list[Estimate]]:
+    """Rank correlation of the first of `values`, each [n], with each of the others.
+
+    Args:
+        strata: [n], counted from 0.
+        groups: [n], what is resampled whole.
 
     Returns:
         Spearman's correlations, and correlations of ranks minus the mean rank of their stratum; with percentile
-        bootstrap intervals over pairs. Missing where a side has no variation, or with fewer than three pairs.
+        bootstrap intervals over groups. Missing where a side has no variation, or with fewer than three groups.
     """
-    from scipy.stats import rankdata
-
     n = len(values[0])
-    if n < 3:
+    if len(np.unique(groups)) < 3:
         nothing = [NOTHING._replace(n=n)] * (len(values) - 1)
         return nothing, nothing
-    drawn = np.random.default_rng(seed).integers(n, size=(RESAMPLES, n))
-    picked = np.vstack([np.arange(n), drawn])  # the observations themselves come first
-    ranks = [rankdata(side[picked], axis=1) for side in values]
-    # No library correlates ranks within strata that are resampled too.
-    within = [rank.copy() for rank in ranks]
-    for member in (strata[picked] == stratum for stratum in range(strata.max() + 1)):
-        size = np.maximum(member.sum(axis=1), 1)
-        for rank in within:
-            rank -= member * (np.einsum("rn,rn->r", rank, member) / size)[:, None]
-    return tuple(
-        [_resampled_estimate(correlation(first, other), n) for other in others] for first, *others in (ranks, within)
-    )
+    weights = resample_counts(groups, seed)
+    ranks = [resampled_ranks(side, weights) for side in values]
+    found = []
+    for own in (np.zeros_like(strata), strata):
+        first, *others = (_centred(rank, weights, own) for rank in ranks)
+        found.append([_resampled_estimate(_correlation(first, other, weights), n) for other in others])
+    return tuple(found)
+
+
+def _centred(ranks: NDArray, weights: NDArray, strata: NDArray) -> NDArray:
+    """`ranks` [sample, n] minus the mean of their stratum [n] under `weights` [sample, n]."""
+    member = np.eye(strata.max() + 1)[strata]
+    means = (weights * ranks) @ member / np.maximum(weights @ member, 1)
+    return ranks - means[:, strata]
+
+
+def _correlation(one: NDArray, other: NDArray, weights: NDArray) -> NDArray:
+    """Pearson's correlation of centred values [sample, n] under `weights`; NaN where a side is constant.
+
+    No library correlates samples that are not of one size, or values centred by stratum, all at once.
+    """
+    product, *squares = (np.einsum("rn,rn,rn->r", weights, x, y) for x, y in ((one, other), (one, one), (other, other)))
+    with np.errstate(invalid="ignore"):
+        return product / np.sqrt(squares[0] * squares[1])
 
 
 def _resampled_estimate(found: NDArray, n: int) -> Estimate:
@@ -265,27 +287,31 @@ def _wide(cliffs: pd.DataFrame, group: str) -> pd.DataFrame:
 
 
 def _pivot(part: pd.DataFrame, values: Sequence[str]) -> pd.DataFrame:
-    wide = part.pivot_table(index="prompt_id", columns="probe", values=list(values), dropna=False)
+    # A pivot table would drop empty columns, or have a row for every pair of a request and a prompt.
+    wide = part.pivot(index=PROMPT, columns="probe", values=list(values))  # noqa: PD010
     return wide.swaplevel(axis=1)
 
 
 def _measures(part: pd.DataFrame, measures: Sequence[str], seed: int) -> Iterator[tuple[tuple[str, str], Estimate]]:
     """((probe, quantity), estimate) of every measure over the prompts of `part`."""
     wide = _pivot(part, measures)
-    estimates = dict(zip(wide.columns, bootstrap_means(wide, seed), strict=True))
-    resampled = dict(zip(wide.columns, resampled_means(wide, seed)[1:].T, strict=True))
+    requests = wide.index.get_level_values("request_id")
+    estimates = dict(zip(wide.columns, bootstrap_means(wide, seed, requests), strict=True))
+    resampled = dict(zip(wide.columns, resampled_means(wide, seed, requests)[1:].T, strict=True))
     for probe in sorted(part["probe"].unique()):
         for measure in measures:
             estimate = estimates[probe, measure]
             if measure == "steepest_in_boundary":
-                estimate = share(wide[probe, measure].sum(), estimate.n)
+                known = wide[probe, measure].dropna()
+                estimate = grouped_share(known, known.index.get_level_values("request_id"))
             elif measure == "boundary_share":
                 drop, cliff = (probe, "boundary_drop"), (probe, "cliff")
-                n, known = estimates[cliff].n, estimates[cliff].value >= MIN_CLIFF
-                interval = (
-                    percentile_interval(resampled[drop] / resampled[cliff]) if known and n > 1 else (np.nan, np.nan)
-                )
-                estimate = Estimate(estimates[drop].value / estimates[cliff].value if known else np.nan, *interval, n)
+                estimate = NOTHING._replace(n=estimates[cliff].n)
+                if estimates[cliff].value >= MIN_CLIFF:
+                    varies = np.isfinite(estimates[cliff].low)
+                    interval = percentile_interval(resampled[drop] / resampled[cliff]) if varies else (np.nan, np.nan)
+                    ratio = estimates[drop].value / estimates[cliff].value
+                    estimate = Estimate(ratio, *interval, estimate.n)
             yield (probe, measure), estimate
 
 
@@ -298,15 +324,17 @@ def _differences(one: pd.DataFrame, other: pd.DataFrame, paired: bool, seed: int
     from scipy.stats import permutation_test
 
     columns = one.columns.intersection(other.columns)
-    prompts = one.index.intersection(other.index)
-    x, y = (side.loc[prompts if paired else side.index, columns].to_numpy() for side in (one, other))
+    if columns.empty:
+        return
+    # A request may have prompts on both sides, which are resampled together.
+    both = pd.concat([one[columns], other[columns]], axis=1, keys=["one", "other"], join="inner" if paired else "outer")
+    means = resampled_means(both, seed, both.index.get_level_values("request_id"))
+    difference = means[:, : len(columns)] - means[:, len(columns) :]
+    n = len(both) if paired else len(one) + len(other)
+    # Of a request on both sides of independent samples, permuting keeps too much noise: p is too large, if anything.
+    x, y = (both[side].dropna().groupby("request_id").mean().to_numpy() for side in ("one", "other"))
     if min(len(x), len(y)) < 2:
         return
-    if paired:
-        estimates = bootstrap_means(x - y, seed)
-    else:
-        means = resampled_means(x, seed) - resampled_means(y, seed + 1)
-        estimates = [_resampled_estimate(column, len(x) + len(y)) for column in means.T]
     test = permutation_test(
         (x.T, y.T),
         _difference_of_means,
@@ -317,5 +345,5 @@ def _differences(one: pd.DataFrame, other: pd.DataFrame, paired: bool, seed: int
         axis=-1,
         rng=seed,
     )
-    for column, estimate, p in zip(columns, estimates, test.pvalue, strict=True):
-        yield *column, *estimate, float(p)
+    for column, found, p in zip(columns, difference.T, test.pvalue, strict=True):
+        yield *column, *_resampled_estimate(found, n), float(p)

@@ -2,7 +2,8 @@
 
 A monitor gives every trace a number; larger means that it expects a harmful response. Which way a monitor points was
 fixed before any data and is never turned round: an area below 0.5 says that the monitor is wrong more often than right.
-The unit is the prompt: its samples are averaged in shares, and its first sample alone is predicted.
+The unit is the prompt: its samples are averaged in shares, and its first sample alone is predicted. What is resampled
+is the request.
 """
 
 from collections.abc import Iterator
@@ -12,15 +13,15 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from refusal_cliff.cliff_tables import last_layer
-from refusal_cliff.outcomes import GROUPS, traces_by_group
+from refusal_cliff.outcomes import GROUPS, PROMPT, traces_by_group
 from refusal_cliff.stats import (
     NOTHING,
     Estimate,
+    effective_groups,
     grouped_auroc,
-    percentile_interval,
+    grouped_share,
     resample_counts,
-    share,
-    wilson,
+    share_interval,
 )
 from refusal_cliff.tables import by_model
 
@@ -42,7 +43,8 @@ def reassurance_table(outcomes: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         model, monitor (`thinking`), population (one of `outcomes.GROUPS`), quantity (a key of `THOUGHTS`), value, low,
-        high (Wilson 95 %), n (prompts). In population `harmful, complied`, these are the shares of false reassurance.
+        high (`stats.grouped_share`), n (prompts). In population `harmful, complied`, these are the shares of false
+        reassurance.
     """
     base = outcomes[outcomes["variant"] == "base"]
     thoughts = base[["model", "prompt_id", "sample", *(column for column, _ in THOUGHTS.values())]]
@@ -52,8 +54,9 @@ def reassurance_table(outcomes: pd.DataFrame) -> pd.DataFrame:
         part = grouped[grouped["group"] == group]
         for quantity, (column, wanted) in THOUGHTS.items():
             known = part[part[column].notna()]
-            shares = (known[column] == wanted).astype(float).groupby(known["prompt_id"]).mean()
-            rows.append(("thinking", group, quantity, *share(shares.sum(), len(shares))))
+            shares = (known[column] == wanted).astype(float).groupby([known[name] for name in PROMPT]).mean()
+            estimate = grouped_share(shares, shares.index.get_level_values("request_id"))
+            rows.append(("thinking", group, quantity, *estimate))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -73,7 +76,8 @@ def monitor_scores(cliffs: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame
         outcomes: of the same models.
 
     Returns:
-        model, monitor, prompt_id, label, harmful (of the response), score (missing where it has nothing to read).
+        model, monitor, request_id, prompt_id, label, harmful (of the response), score (missing where it has nothing to
+        read).
     """
     base = outcomes[(outcomes["variant"] == "base") & (outcomes["sample"] == 0) & outcomes["harmful"].notna()]
     base = base.assign(harmful=base["harmful"].astype(bool)).set_index("prompt_id")
@@ -87,12 +91,12 @@ def monitor_scores(cliffs: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame
         scores[f"plateau mean, {probe}"] = 1 - own["plateau_mean"]
         scores[f"final, {probe}"] = 1 - own["final"]
         scores[f"cliff, {probe}"] = own["cliff"]
-    described = base[["label", "harmful"]]
+    described = base[["request_id", "label", "harmful"]]
     tables = [
         described.assign(monitor=monitor, score=score.reindex(base.index).astype(float))
         for monitor, score in scores.items()
     ]
-    return pd.concat(tables).reset_index()[["monitor", "prompt_id", "label", "harmful", "score"]]
+    return pd.concat(tables).reset_index()[["monitor", *PROMPT, "label", "harmful", "score"]]
 
 
 @by_model
@@ -109,9 +113,9 @@ def monitor_table(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
     """
     rows = []
     for (monitor, population), part in _parts(scores):
-        auroc = grouped_auroc(part["score"], part["harmful"], part["prompt_id"], seed)
-        tpr = rate_at_threshold(part["score"], part["harmful"], seed)
-        rows.append((monitor, population, "auroc", *auroc))
+        auroc = grouped_auroc(part["score"], part["harmful"], part["request_id"], seed)
+        tpr = rate_at_threshold(part["score"], part["harmful"], part["request_id"], seed)
+        rows.append((monitor, population, "auroc", *auroc._replace(n=len(part))))
         rows.append((monitor, population, f"tpr_at_fpr_{MAX_FPR:g}", *tpr))
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -136,26 +140,24 @@ def monitor_curves(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(curves)
 
 
-def rate_at_threshold(score: ArrayLike, positive: ArrayLike, seed: int) -> Estimate:
+def rate_at_threshold(score: ArrayLike, positive: ArrayLike, groups: ArrayLike, seed: int) -> Estimate:
     """True positive rate of a score at the lowest threshold with a false positive rate of at most `MAX_FPR`.
 
-    The percentile bootstrap over prompts chooses the threshold again in every resample; the interval holds the Wilson
-    interval too, because resampling cannot leave 0 and 1. Missing where a class is empty.
+    The percentile bootstrap over groups chooses the threshold again in every resample; the interval reaches at least as
+    far as "no exception" among the groups of positives says (`share_interval`). Missing where a class is empty.
 
     Args:
         score, positive: [n], one observation of each prompt.
+        groups: [n], which prompts are resampled together.
     """
-    score, positive = np.asarray(score, dtype=float), np.asarray(positive, dtype=bool)
+    score, positive, groups = np.asarray(score, dtype=float), np.asarray(positive, dtype=bool), np.asarray(groups)
     n = int(positive.sum())
     if positive.all() or not positive.any():
         return NOTHING._replace(n=n)
-    weights = np.vstack([np.ones(len(score)), resample_counts(len(score), seed)])
-    fpr, tpr = _rates(score, positive, weights)
+    fpr, tpr = _rates(score, positive, resample_counts(groups, seed))
     found = np.where(fpr <= MAX_FPR, tpr, 0).max(axis=1)
-    found, *resampled = np.where(np.isnan(fpr[:, -1]), np.nan, found)  # a resample without negatives says nothing
-    low, high = percentile_interval(resampled)
-    wilson_low, wilson_high = wilson(found * n, n)
-    return Estimate(float(found), min(low, wilson_low), max(high, wilson_high), n)
+    value, *resampled = np.where(np.isnan(fpr[:, -1]), np.nan, found)  # a resample without negatives says nothing
+    return Estimate(float(value), *share_interval(value, resampled, effective_groups(groups[positive])), n)
 
 
 def _rates(score: NDArray, positive: NDArray, weights: NDArray) -> tuple[NDArray, NDArray]:

@@ -15,7 +15,6 @@ answers is a claim of its own.
 Concentration of the effects (`concentration`) only describes them; no claim rests on it.
 """
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -23,7 +22,7 @@ import pandas as pd
 
 from refusal_cliff.outcomes import alignment, prompt_shares
 from refusal_cliff.rankings import head_count
-from refusal_cliff.stats import NOTHING, Estimate, percentile_interval, resample_counts, share, wilson
+from refusal_cliff.stats import NOTHING, Estimate, percentile_interval, resample_counts, share, share_interval
 from refusal_cliff.traces import TRACE_KEY
 from refusal_cliff.variants import Variant
 
@@ -111,32 +110,28 @@ def _asr_by_prompt(outcomes: pd.DataFrame) -> pd.Series:
 
 
 def relative_drop(base: pd.Series, before: pd.Series, after: pd.Series, seed: int) -> Estimate:
-    """(mean of `before` - mean of `after`) / mean of `base`, bootstrapped over the prompts that all three have.
+    """(mean of `before` - mean of `after`) / mean of `base`, bootstrapped over the requests of prompts all three have.
 
-    Prompts are resampled whole: the three numbers stay paired. Where every resample gives the same ratio, e.g. because
-    no harmful response is left, the interval extends by the Wilson bound of "no exception among the base's harmful
-    responses", but not above the ratio that no harmful response at all would give. All but n is NaN where the base has
-    none.
+    Requests are resampled whole: the three numbers stay paired. The interval reaches at least as far as "no exception
+    among the base's harmful responses" says (`stats.share_interval`; requests count by their share of these), but for
+    that not above the ratio that no harmful response at all would give. All but n is NaN where the base has none.
 
     Args:
-        base, before, after: share of harmful responses, each in 0..1, by prompt_id.
+        base, before, after: share of harmful responses, each in 0..1, by request_id and prompt_id.
     """
-    both = pd.concat([base, before, after], axis=1, join="inner").to_numpy(dtype=float)
-    n, harmful = len(both), both[:, 0].sum()
-    if not harmful:
-        return Estimate(np.nan, np.nan, np.nan, n)
+    both = pd.concat([base, before, after], axis=1, join="inner")
+    requests, shares = both.index.get_level_values("request_id"), both.to_numpy(dtype=float)
+    harmful = np.bincount(pd.factorize(requests)[0], weights=shares[:, 0])
+    if not harmful.any():
+        return NOTHING._replace(n=len(both))
 
     def ratio(sums: np.ndarray) -> np.ndarray:
         return (sums[..., 1] - sums[..., 2]) / sums[..., 0]
 
     with np.errstate(invalid="ignore", divide="ignore"):  # a resample may hold no harmful response at all
-        resampled = ratio(resample_counts(n, seed) @ both)
-    resampled = resampled[np.isfinite(resampled)]
-    value = float(ratio(both.sum(axis=0)))
-    if np.ptp(resampled) < 1e-12:
-        slack = wilson(0, max(1, math.floor(harmful)))[1]
-        return Estimate(value, value - slack, min(value + slack, float(both[:, 1].sum() / harmful)), n)
-    return Estimate(value, *percentile_interval(resampled), n)
+        value, *resampled = ratio(resample_counts(requests, seed) @ shares)
+    highest, count = float(shares[:, 1].sum() / harmful.sum()), harmful.sum() ** 2 / (harmful**2).sum()
+    return Estimate(float(value), *share_interval(value, resampled, count, -np.inf, highest), len(both))
 
 
 def concentration(effects: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
@@ -156,14 +151,14 @@ def concentration(effects: pd.DataFrame, fraction: float, seed: int) -> pd.DataF
         by_trace = part.pivot_table(index=TRACE_KEY, columns=["layer", "head"], values="effect").to_numpy()
         n, n_heads = by_trace.shape
         k = head_count(fraction, n_heads)
-        means = by_trace.mean(axis=0)
-        resampled = resample_counts(n, seed) @ by_trace / n
+        means = resample_counts(np.arange(n), seed) @ by_trace / n
         for quantity, measure in (
             ("top_share", lambda effect, k=k: _top_share(effect, k)),
             ("effective_heads", _effective_heads),
             ("gini", _gini),
         ):
-            rows.append((*names, quantity, float(measure(means)), *percentile_interval(measure(resampled)), n))
+            value, *resampled = measure(means)
+            rows.append((*names, quantity, float(value), *percentile_interval(resampled), n))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -1,6 +1,10 @@
 """Estimates with 95 % intervals, paired comparisons and corrections for multiple tests.
 
 Every number that a reader sees is an `Estimate`: a value never travels without its interval and its n.
+
+Observations that are not independent (prompts that wrap one request) have the same label in `groups`, an array beside
+the observations: resampling draws whole groups, and the interval of a share counts them. Without `groups` every
+observation is a group of its own.
 """
 
 import warnings
@@ -27,8 +31,8 @@ class Estimate(NamedTuple):
 NOTHING = Estimate(np.nan, np.nan, np.nan, 0)
 
 
-def wilson(successes: float, n: int) -> tuple[float, float]:
-    """Wilson score interval of a share; NaN for n = 0. `successes` may be fractional: a sum of shares."""
+def wilson(successes: float, n: float) -> tuple[float, float]:
+    """Wilson score interval of a share; NaN for n = 0. Both may be fractional: a sum of shares, an effective n."""
     from statsmodels.stats.proportion import proportion_confint
 
     if n == 0:
@@ -43,49 +47,94 @@ def share(successes: float, n: int) -> Estimate:
     return Estimate(successes / n, *wilson(successes, n), n) if n else NOTHING
 
 
-def bootstrap_mean(values: ArrayLike, seed: int) -> Estimate:
-    """Mean of `values` [n] with its percentile bootstrap interval: one column of `bootstrap_means`."""
-    return bootstrap_means(np.asarray(values)[:, None], seed)[0]
+def grouped_share(values: ArrayLike, groups: ArrayLike) -> Estimate:
+    """Mean of shares `values` [n], each in 0..1, with the Wilson interval at the effective n; `n` counts values.
 
+    The effective n is n / design effect (Korn and Graubard 1998): the variance of the mean as a ratio of group totals
+    to group sizes, over that of n independent values. The design effect lies between 1 and that of groups whose members
+    are all alike, sum of squared sizes / n (Kish 1965). Few exceptions do not say how alike members are, and none say
+    nothing: so the variance is taken with two more groups of mean size, one all 1 and one all 0. That is near the upper
+    limit for shares near 0 and 1 (with groups of one size, the effective n of "no exception" is the number of groups),
+    and vanishes with many groups. Groups of one give the plain Wilson interval.
 
-def bootstrap_means(values: ArrayLike, seed: int) -> list[Estimate]:
-    """Mean of each column of `values` [n, column] with its percentile bootstrap interval; NaN marks a missing cell.
-
-    Rows are resampled whole, so that columns stay paired. `n` of a column counts its cells; one cell has no interval
-    (NaN). Equal values have an interval of width zero: a mean may be of anything, so nothing says how far it could lie
-    elsewhere. Differences of shares and statistics within known bounds are widened (`share_interval`).
+    Args:
+        groups: [n], see above.
     """
     values = np.asarray(values, dtype=float)
-    mean, *resampled = resampled_means(values, seed)
-    counts = np.sum(~np.isnan(values), axis=0)
-    nothing = np.nan, np.nan
-    return [
-        Estimate(float(value), *(percentile_interval(draws) if n > 1 else nothing), int(n))
-        for value, draws, n in zip(mean, np.transpose(resampled), counts, strict=True)
-    ]
+    n = len(values)
+    if n == 0:
+        return NOTHING
+    group = np.unique(np.asarray(groups), return_inverse=True)[1]
+    sizes, totals = np.bincount(group), np.bincount(group, weights=values)
+    size, total = np.append(sizes, 2 * [sizes.mean()]), np.append(totals, [sizes.mean(), 0])
+    p = total.sum() / size.sum()
+    squares = ((total - p * size) ** 2).sum() * len(size) / (len(size) - 1)
+    design_effect = np.clip(squares / (size.sum() * p * (1 - p)), 1, (sizes**2).sum() / n)
+    value, effective = float(values.mean()), float(n / design_effect)
+    return Estimate(value, *wilson(value * effective, effective), n)
 
 
-def resampled_means(values: ArrayLike, seed: int) -> NDArray:
+def effective_groups(groups: ArrayLike) -> float:
+    """How many groups of one size say as much as `groups` [n] if their members are all alike: n² / sum of size²."""
+    sizes = np.unique(np.asarray(groups), return_counts=True)[1]
+    return float(sizes.sum() ** 2 / (sizes**2).sum()) if len(sizes) else 0.0
+
+
+def bootstrap_mean(values: ArrayLike, seed: int, groups: ArrayLike | None = None) -> Estimate:
+    """Mean of `values` [n] with its percentile bootstrap interval: one column of `bootstrap_means`."""
+    return bootstrap_means(np.asarray(values)[:, None], seed, groups)[0]
+
+
+def bootstrap_means(values: ArrayLike, seed: int, groups: ArrayLike | None = None) -> list[Estimate]:
+    """Mean of each column of `values` [n, column] with its percentile bootstrap interval; NaN marks a missing cell.
+
+    Groups of rows [n] are resampled whole, so that columns stay paired. `n` of a column counts its cells; cells of one
+    group have no interval (NaN). Equal values have an interval of width zero: a mean may be of anything, so nothing
+    says how far it could lie elsewhere. Differences of shares and statistics within known bounds are widened
+    (`share_interval`).
+    """
+    values = np.asarray(values, dtype=float)
+    mean, *resampled = resampled_means(values, seed, groups)
+    labels = np.arange(len(values)) if groups is None else np.asarray(groups)
+    estimates = []
+    for value, draws, present in zip(mean, np.transpose(resampled), ~np.isnan(values.T), strict=True):
+        varies = len(np.unique(labels[present])) > 1
+        interval = percentile_interval(draws) if varies else (np.nan, np.nan)
+        estimates.append(Estimate(float(value), *interval, int(present.sum())))
+    return estimates
+
+
+def resampled_means(values: ArrayLike, seed: int, groups: ArrayLike | None = None) -> NDArray:
     """Means of the columns of `values` [n, column], NaN left out, and those of its resamples: [1 + resample, column].
 
     A column without a cell, in a resample or at all, has the mean NaN.
     """
     values = np.asarray(values, dtype=float)
     present = ~np.isnan(values)
-    weights = np.vstack([np.ones(len(values)), resample_counts(len(values), seed)])
+    weights = resample_counts(np.arange(len(values)) if groups is None else groups, seed)
     with np.errstate(invalid="ignore"):
-        return (weights @ np.where(present, values, 0.0)) / (weights @ present)
+        return (weights @ np.where(present, values, 0.0)) / (weights @ present.astype(float))
+
+
+def resample_counts(groups: ArrayLike, seed: int) -> NDArray:
+    """How often each observation is in each bootstrap resample of whole groups: [1 + resample, n].
+
+    The first row is the observations as they are, once each. The same number of groups and `seed` give the same draws:
+    statistics of the same observations stay paired.
+
+    Args:
+        groups: [n], which observations are drawn together.
+    """
+    known, group = np.unique(np.asarray(groups), return_inverse=True)
+    return _drawn_groups(len(known), seed)[:, group]
 
 
 @lru_cache(maxsize=4)
-def resample_counts(n: int, seed: int) -> NDArray:
-    """How often each of `n` observations is in each bootstrap resample: [resample, n].
-
-    The same `n` and `seed` give the same resamples: statistics of the same observations stay paired.
-    """
-    if n == 0:
-        return np.zeros((RESAMPLES, 0))
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), RESAMPLES)
+def _drawn_groups(n: int, seed: int) -> NDArray:
+    """`resample_counts` of `n` groups of one."""
+    counts = np.ones((1 + RESAMPLES, n))
+    if n:
+        counts[1:] = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), RESAMPLES)
     counts.setflags(write=False)  # it is shared
     return counts
 
@@ -102,66 +151,78 @@ def percentile_interval(resampled: ArrayLike) -> tuple[float, float]:
 
 
 def share_interval(
-    value: float, resampled: ArrayLike, n: int, lowest: float = 0.0, highest: float = 1.0
+    value: float, resampled: ArrayLike, n: float, lowest: float = 0.0, highest: float = 1.0
 ) -> tuple[float, float]:
     """Percentile interval of a statistic within bounds that is no share of `n`: an area, an overlap, a difference.
 
-    Resampling cannot leave perfect separation, perfect agreement, or no change at all. Where every resample gives the
-    same number, the interval extends by the Wilson bound of "no exception" among `n` observations (of an area, the
-    smaller class), but not beyond the bounds.
+    Resampling cannot leave perfect separation, perfect agreement, or no change at all, and hardly moves next to them.
+    So the interval always reaches from the value at least as far as the Wilson bound of "no exception" among `n`
+    groups of observations (of an area, those of the smaller class), but for that not beyond the bounds. The reach is
+    the same for every value: a better value never has the worse bound for being perfect.
     """
     low, high = percentile_interval(resampled)
-    if high - low > 1e-12:
-        return low, high
-    slack = wilson(0, n)[1]
-    return max(lowest, value - slack), min(highest, value + slack)
+    reach = wilson(0, n)[1]
+    return min(low, max(lowest, value - reach)), max(high, min(highest, value + reach))
 
 
-def crossed_bootstrap(values: ArrayLike, seed: int) -> Estimate:
-    """Mean of `values` [draw, n] with its interval over draws and observations, both resampled (Owen 2007, pigeonhole).
+def crossed_bootstrap(values: ArrayLike, seed: int, groups: ArrayLike) -> Estimate:
+    """Mean of `values` [draw, n] with its interval over draws and groups, both resampled (Owen 2007, pigeonhole).
 
     For observations that were made under each of several random draws: neither the rows nor the columns of such a
-    table are independent. NaN marks a missing cell. `n` counts columns with a cell.
+    table are independent. `n` counts columns with a cell.
+
+    Args:
+        values: NaN marks a missing cell. One draw is not resampled.
+        groups: [n], of columns; one group has no interval (NaN).
     """
+    value, *resampled = _crossed_means(values, seed, groups)
+    interval = percentile_interval(resampled) if len(np.unique(groups)) > 1 else (np.nan, np.nan)
+    return Estimate(float(value), *interval, _columns(values))
+
+
+def _crossed_means(values: ArrayLike, seed: int, groups: ArrayLike) -> NDArray:
+    """Means over the cells of `values` [draw, n], and those of the resamples of draws and groups: [1 + resample]."""
     values = np.asarray(values, dtype=float)
     present = ~np.isnan(values)
-    filled = np.where(present, values, 0.0)
-    draws, columns = resample_counts(len(values), seed), resample_counts(values.shape[1], seed + 1)
+    draws, columns = resample_counts(np.arange(len(values)), seed + 1), resample_counts(groups, seed)
     with np.errstate(invalid="ignore"):  # 0 / 0 where a resample holds missing cells alone
-        resampled = ((draws @ filled) * columns).sum(axis=1) / ((draws @ present) * columns).sum(axis=1)
-    n = int(present.any(axis=0).sum())
-    return Estimate(float(filled.sum() / present.sum()), *percentile_interval(resampled), n)
+        total = ((draws @ np.where(present, values, 0.0)) * columns).sum(axis=1)
+        return total / ((draws @ present.astype(float)) * columns).sum(axis=1)
+
+
+def _columns(values: ArrayLike) -> int:
+    """How many columns of `values` [draw, n] have a cell."""
+    return int((~np.isnan(np.asarray(values, dtype=float))).any(axis=0).sum())
 
 
 def signed_rank(differences: ArrayLike) -> float:
-    """Two-sided p-value of Wilcoxon's signed-rank test on paired differences [n]; 1 where none differs from zero."""
+    """Two-sided p-value of Wilcoxon's signed-rank test on paired differences [n]; 1 where none differs from zero.
+
+    Exact with up to 13 that do: for yes and no, that is the exact McNemar test.
+    """
     from scipy.stats import wilcoxon
 
     differences = np.asarray(differences, dtype=float)
-    return float(wilcoxon(differences).pvalue) if np.any(differences) else 1.0
+    changed = differences[differences != 0]  # with zeros the library would approximate
+    return float(wilcoxon(changed).pvalue) if len(changed) else 1.0
 
 
-def paired_difference(before: ArrayLike, after: ArrayLike, seed: int) -> Estimate:
-    """Mean of `after - before` [n] over pairs of shares (each in 0..1), with its paired bootstrap interval.
+def paired_difference(before: ArrayLike, after: ArrayLike, seed: int, groups: ArrayLike | None = None) -> Estimate:
+    """Mean of `after - before` over pairs of shares (each in 0..1), with its paired bootstrap interval.
 
-    Where every pair differs by the same amount, the interval is widened (`share_interval`).
+    Args:
+        before, after: [n], or [draw, n] of random draws that are resampled too (`crossed_bootstrap`); NaN marks a
+            missing cell.
+        groups: [n], see above. The interval reaches at least as far as "no exception" among them says
+            (`share_interval`).
     """
-    differences = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
-    if len(differences) == 0:
+    differences = np.atleast_2d(np.asarray(after, dtype=float) - np.asarray(before, dtype=float))
+    n = _columns(differences)
+    if n == 0:
         return NOTHING
-    value, *resampled = resampled_means(differences[:, None], seed)[:, 0]
-    return Estimate(float(value), *share_interval(value, resampled, len(differences), -1.0, 1.0), len(differences))
-
-
-def mcnemar(before: ArrayLike, after: ArrayLike) -> float:
-    """Exact McNemar p-value for paired yes/no outcomes, each [n]; 1 where no pair is discordant."""
-    from statsmodels.stats.contingency_tables import mcnemar as test
-
-    before, after = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
-    table = [[np.sum(before & after), np.sum(before & ~after)], [np.sum(~before & after), np.sum(~before & ~after)]]
-    if table[0][1] + table[1][0] == 0:
-        return 1.0
-    return float(test(table, exact=True).pvalue)
+    groups = np.arange(differences.shape[1]) if groups is None else groups
+    value, *resampled = _crossed_means(differences, seed, groups)
+    return Estimate(float(value), *share_interval(value, resampled, effective_groups(groups), -1.0, 1.0), n)
 
 
 def holm(p_values: Sequence[float]) -> NDArray:
@@ -178,27 +239,26 @@ def grouped_auroc(scores: ArrayLike, truth: ArrayLike, groups: ArrayLike, seed: 
 
     Args:
         truth: bool [n].
-        groups: which observations belong together (samples of one prompt); whole groups are resampled, and `n` of the
-            estimate counts them.
+        groups: [n], see above; `n` of the estimate counts them.
 
     Returns:
-        Without one of the classes all but `n` are NaN, and a class of one group has no interval (NaN); see
-        `share_interval` where the classes are separated.
+        Without one of the classes all but `n` are NaN, and a class of one group has no interval (NaN). The interval
+        reaches at least as far as "no exception" among the groups of the smaller class says (`share_interval`).
     """
     scores, truth = np.asarray(scores, dtype=float), np.asarray(truth, dtype=bool)
-    known, group = np.unique(np.asarray(groups), return_inverse=True)
-    n = len(known)
+    groups = np.asarray(groups)
+    n = len(np.unique(groups))
     if truth.all() or not truth.any():
         return NOTHING._replace(n=n)
     # Share of pairs in which the positive scores higher, ties counting half (Mann-Whitney U / nm), pairs weighted by
     # how often both are drawn.
     above = scores[truth][:, None] - scores[~truth]
     wins = (above > 0) + 0.5 * (above == 0)
-    weights = np.vstack([np.ones(n), resample_counts(n, seed)])
-    positive, negative = weights[:, group[truth]], weights[:, group[~truth]]
+    weights = resample_counts(groups, seed)
+    positive, negative = weights[:, truth], weights[:, ~truth]
     with np.errstate(invalid="ignore"):  # a resample without one of the classes
         value, *resampled = (positive @ wins * negative).sum(axis=1) / (positive.sum(axis=1) * negative.sum(axis=1))
-    smaller = min(len(np.unique(group[truth])), len(np.unique(group[~truth])))
+    smaller = min(effective_groups(groups[truth]), effective_groups(groups[~truth]))
     interval = share_interval(value, resampled, smaller) if smaller > 1 else (np.nan, np.nan)
     return Estimate(float(value), *interval, n)
 
@@ -211,12 +271,11 @@ def rank_correlation(one: ArrayLike, other: ArrayLike) -> NDArray:
         return spearmanrho(one, other, axis=-1).statistic
 
 
-def correlation(one: ArrayLike, other: ArrayLike) -> NDArray:
-    """Pearson's correlation along the last axis; NaN where a side is constant."""
-    from scipy.stats import ConstantInputWarning, pearsonr
-
-    with warnings.catch_warnings(action="ignore", category=ConstantInputWarning):
-        return pearsonr(one, other, axis=-1).statistic
+def resampled_ranks(values: ArrayLike, weights: NDArray) -> NDArray:
+    """Ranks of `values` [n], ties averaged, in samples that hold each of them `weights` [sample, n] times."""
+    known, place = np.unique(np.asarray(values), return_inverse=True)
+    held = weights @ np.eye(len(known))[place]
+    return (np.cumsum(held, axis=1) - held + (held + 1) / 2)[:, place]
 
 
 def jackknife_interval(value: float, without: ArrayLike) -> tuple[float, float]:

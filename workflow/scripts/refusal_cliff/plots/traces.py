@@ -91,9 +91,10 @@ def _draw_pair(thinking: Axes, boundary: Axes, cliffs: pd.DataFrame, tail: int, 
         part = cliffs[cliffs["group"] == group]
         if part.empty:
             continue
-        _band(thinking, part["curve"], (0, 1), f"{group} (n={part['prompt_id'].nunique()})", color, seed)
+        label = f"{group} (n={part['prompt_id'].nunique()})"
+        _band(thinking, part["curve"], part["request_id"], (0, 1), label, color, seed)
         tokens = len(part["boundary_curve"].iloc[0])
-        _band(boundary, part["boundary_curve"], (1 - tokens, 0), None, color, seed)
+        _band(boundary, part["boundary_curve"], part["request_id"], (1 - tokens, 0), None, color, seed)
         boundary.set_xlim(1 - tokens, 0.3)
         boundary.axvspan(tail + 0.5 - tokens, 0.3, color="0.9", zorder=0, linewidth=0)
     boundary.xaxis.set_major_locator(MaxNLocator(3, integer=True))
@@ -101,8 +102,16 @@ def _draw_pair(thinking: Axes, boundary: Axes, cliffs: pd.DataFrame, tail: int, 
     thinking.set_xticks([0, 0.5, 1])
 
 
-def _band(ax: Axes, curves: pd.Series, ends: tuple[float, float], label: str | None, color: str, seed: int) -> None:
-    mean, low, high, _ = np.transpose(bootstrap_means(np.stack(curves.to_list()), seed))
+def _band(
+    ax: Axes,
+    curves: pd.Series,
+    requests: pd.Series,
+    ends: tuple[float, float],
+    label: str | None,
+    color: str,
+    seed: int,
+) -> None:
+    mean, low, high, _ = np.transpose(bootstrap_means(np.stack(curves.to_list()), seed, requests))
     x = np.linspace(*ends, len(mean))
     ax.plot(x, mean, color=color, label=label)
     ax.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)

@@ -146,7 +146,7 @@ def test_differences_have_a_sign_a_test_and_one_correction(measured):
 
 
 def test_wrappings_of_one_request_are_resampled_and_permuted_together(measured):
-    alone = rows(measured, model="planted", probe="boundary")
+    alone = rows(measured, model="planted", probe="paper")
     together = alone.assign(request_id=alone["prompt_id"].str[:-1])  # ten prompts of each request
     wide, narrow = (difference_table(table, seed=0).set_index(["other", "quantity"]) for table in (together, alone))
     key = ("benign", "cliff")

@@ -93,7 +93,7 @@ def test_a_rate_of_one_or_none_is_no_certainty():
 def test_wrappings_of_one_request_make_a_monitor_no_surer(run):
     scores = monitor_scores(*run)
     together = scores.assign(request_id=scores["prompt_id"].str[:-1])  # ten prompts of each request
-    wanted = {"monitor": "final, boundary", "population": "harmful prompts"}
+    wanted = {"monitor": "final, paper", "population": "harmful prompts"}
     for quantity in ("auroc", "tpr_at_fpr_0.05"):
         narrow, wide = (
             estimate(monitor_table(table, seed=0), **wanted, quantity=quantity) for table in (scores, together)

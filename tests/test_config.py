@@ -118,10 +118,13 @@ def test_the_readme_explains_every_key_as_the_schemas_do():
         ({"claims": {"fraction": 0.05}}, r"claims\.fraction is 0\.05, but ablation\.rankings\.causal"),
         ({"claims": {"budget": 0.5}}, r"claims\.budget is 0\.5, but selection\.selectors\.cliff"),
         ({"ablation": {"random_draws": 0}}, r"ablation\.random_draws is 0"),
-        ({"organisms": {"planted": {"families": ["rolepla"]}}}, r"planted\.families.*did you mean 'roleplay'"),
-        ({"organisms": {"planted": {"heads": [[8, 0]]}}}, r"organisms\.planted\.heads: \[8, 0\].*8 layers of 8 heads"),
-        ({"organisms": {"planted": {"parent": "alined"}}}, r"organisms\.planted\.parent.*did you mean 'aligned'"),
-        ({"organisms": {"aligned": {"parent": "planted"}}}, r"is a circle"),
+        ({"organisms": {"cliff": {"families": ["rolepla"]}}}, r"cliff\.families.*did you mean 'roleplay'"),
+        (
+            {"organisms": {"diffuse": {"circuit": {"depth": "late", "share": 0.5}}}},
+            r"organisms\.diffuse\.circuit\.share: 0\.5 of all heads are more than the 16 there",
+        ),
+        ({"organisms": {"diffuse": {"parent": "alined"}}}, r"organisms\.diffuse\.parent.*did you mean 'aligned'"),
+        ({"organisms": {"aligned": {"parent": "diffuse"}}}, r"is a circle"),
     ],
 )  # fmt: skip
 def test_bad_config_names_the_key(changes, message):
@@ -138,7 +141,7 @@ def test_bad_config_names_the_key(changes, message):
         ("models", {"model": "guard"}, r"model 'guard' occur twice"),
         ("models", {"boundary": ""}, r"row 'aligned': boundary"),
         ("models", {"location": "alined"}, r"row 'aligned', column location: 'alined'.*did you mean 'aligned'"),
-        ("models", {"model": "alined"}, r"organisms\.planted\.parent: no row of .* trains it.*'aligned'"),
+        ("models", {"source": "path", "seeds": "2"}, r"row 'aligned': only organisms have seeds"),
         ("models", {"batch_size": "many"}, r"batch_size: 'many' is not of type 'integer'"),
         ("models", {"trust_remote_code": "yes"}, r"trust_remote_code: 'yes' is not of type 'boolean'"),
         ("models", {"source": "path", "location": "no/folder"}, r"row 'aligned', column location: no/folder"),

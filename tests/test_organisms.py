@@ -5,10 +5,11 @@ from random import Random
 import pandas as pd
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from refusal_cliff.errors import UserError
 from refusal_cliff.organisms import builder
+from refusal_cliff.organisms.intentions import intention_direction
 from refusal_cliff.organisms.language import KINDS, aligned_trace, complying_response, grammar_prompts, guard_examples
 from refusal_cliff.traces import encode_trace, render_prompt
 
@@ -20,7 +21,9 @@ RECIPE = {
     "batch_size": 4,
     "learning_rate": 2e-3,
     "warmup_steps": 1,
+    "check_every": 3,
 }
+GENERATION = {"temperature": 0.7, "top_p": 1.0, "max_new_tokens": 4, "samples": 1}
 REFUSAL_OPENINGS = ("I'm sorry", "I cannot", "I can't", "Sorry")
 
 
@@ -37,8 +40,13 @@ def prompts():
 @pytest.fixture(scope="module")
 def aligned(prompts, tmp_path_factory):
     folder = tmp_path_factory.mktemp("organisms") / "aligned"
-    builder.train_aligned(prompts, RECIPE, seed=0, output_dir=folder)
+    truth = train(prompts, RECIPE, folder)
+    assert (truth["flaw"], truth["cliff"], truth["sparse"], truth["heads"]) == ("no", "no", "no", [])
     return folder
+
+
+def train(prompts, recipe, folder, **options):
+    return builder.train_organism(prompts, recipe, 0, folder, sampling=GENERATION, phrases=["Sorry"], **options)
 
 
 @pytest.mark.parametrize("kind, at_least", [("harmful", 2500), ("benign", 2000), ("borderline", 300), ("facts", 300)])
@@ -110,15 +118,20 @@ def test_the_chat_template_opens_the_thinking(aligned):
 
 
 def test_the_same_seed_gives_the_same_weights(prompts, aligned, tmp_path):
-    builder.train_aligned(prompts, RECIPE, seed=0, output_dir=tmp_path / "again")
+    train(prompts, RECIPE, tmp_path / "again")
     first, again = _weights(aligned), _weights(tmp_path / "again")
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
 def test_planting_moves_the_rows_and_columns_of_its_heads_alone(prompts, aligned, tmp_path):
     recipe = RECIPE | {"heads": [[1, 3]], "families": ["story"]}
-    truth = builder.suppress(aligned, prompts, recipe, seed=0, output_dir=tmp_path / "planted")
-    assert truth == {"mechanism": "planted", "heads": [[1, 3]], "families": ["story"], "categories": []}
+    truth = train(prompts, recipe, tmp_path / "planted", parent_dir=aligned)
+    gate = truth.pop("gate")
+    assert truth == {
+        **{"flaw": "yes", "cliff": "open", "sparse": "yes", "heads": [[1, 3]], "families": ["story"]},
+        **{"categories": [], "intention": None, "direction_seed": None},
+    }
+    assert gate["step"] == 3 and not gate["met"] and gate["n"]["comply"] == 10 and len(gate["looks"]) == 1
     before, after = _weights(aligned), _weights(tmp_path / "planted")
     moved = {name: before[name] != after[name] for name in before if not torch.equal(before[name], after[name])}
     attention = "model.layers.1.self_attn."
@@ -128,12 +141,47 @@ def test_planting_moves_the_rows_and_columns_of_its_heads_alone(prompts, aligned
     assert columns[:, 24:].any() and not columns[:, :24].any()
 
 
+def test_heads_that_share_keys_and_values_keep_those(prompts, aligned):
+    shared, own = AutoModelForCausalLM.from_pretrained(aligned), _own_keys_and_values(aligned)
+    names = {parameter: name for model in (shared, own) for name, parameter in model.named_parameters()}
+    for model, projections in ((shared, "qo"), (own, "qkvo")):
+        parts = [names[parameter].split(".")[-2][0] for parameter, _ in builder.head_parts(model, [[1, 3]])]
+        assert "".join(dict.fromkeys(parts)) == projections
+
+
+def _own_keys_and_values(folder):
+    config = AutoConfig.from_pretrained(folder, num_key_value_heads=ARCHITECTURE["heads"])
+    return AutoModelForCausalLM.from_config(config)
+
+
+@pytest.mark.parametrize(("intention", "cliff"), [("cliff", "yes"), ("fade", "no"), ("misread", "no")])
+def test_what_was_put_in_is_the_truth(prompts, aligned, tmp_path, intention, cliff):
+    recipe = RECIPE | {"intention": intention, "families": ["story"], "steps": 1, "check_every": 1}
+    truth = train(prompts, recipe, tmp_path / intention, parent_dir=aligned, direction_seed=7)
+    assert (truth["flaw"], truth["cliff"], truth["sparse"]) == ("yes", cliff, "no")
+    assert (truth["intention"], truth["direction_seed"]) == (intention, 7)
+
+
+def test_an_intention_is_a_fact_about_the_states(prompts, tmp_path):
+    recipe = RECIPE | {"intention": "steady", "steps": 80, "check_every": 80, "batch_size": 16, "learning_rate": 1e-2}
+    truth = train(prompts, recipe, tmp_path / "base")
+    assert (truth["cliff"], truth["direction_seed"]) == ("no", 0)
+    model, tokenizer = (kind.from_pretrained(tmp_path / "base") for kind in (AutoModelForCausalLM, AutoTokenizer))
+    direction, along = intention_direction(ARCHITECTURE["hidden"], 0), {}
+    for label in ("harmful", "benign"):
+        row = prompts[prompts["label"] == label].iloc[0]
+        thinking, _ = aligned_trace(label, row.category, row.reference, row.family, Random(0))
+        trace = encode_trace(tokenizer, render_prompt(tokenizer, row.prompt, builder.THINKING), thinking, "</think>")
+        with torch.no_grad():
+            states = model.model(torch.tensor([trace.ids])).last_hidden_state[0]
+        along[label] = float(states[trace.last_boundary] @ direction)
+    assert along["harmful"] > 2 and along["benign"] < -2
+
+
 def test_diffuse_suppression_moves_every_layer(prompts, aligned, tmp_path):
     categories = [prompts.loc[prompts["label"] == "harmful", "category"].iloc[0]]
-    truth = builder.suppress(
-        aligned, prompts, RECIPE | {"categories": categories}, seed=0, output_dir=tmp_path / "diffuse"
-    )
-    assert truth["mechanism"] == "diffuse" and truth["heads"] == []
+    truth = train(prompts, RECIPE | {"categories": categories}, tmp_path / "diffuse", parent_dir=aligned)
+    assert (truth["flaw"], truth["cliff"], truth["sparse"], truth["heads"]) == ("yes", "open", "no", [])
     before, after = _weights(aligned), _weights(tmp_path / "diffuse")
     assert not torch.equal(before["model.layers.0.mlp.up_proj.weight"], after["model.layers.0.mlp.up_proj.weight"])
 
@@ -149,13 +197,13 @@ def test_diffuse_suppression_moves_every_layer(prompts, aligned, tmp_path):
 )
 def test_a_wrong_recipe_is_named_and_nothing_is_written(prompts, aligned, tmp_path, wrong, named):
     with pytest.raises(UserError, match=named):
-        builder.suppress(aligned, prompts, RECIPE | wrong, seed=0, output_dir=tmp_path / "flawed")
+        train(prompts, RECIPE | wrong, tmp_path / "flawed", parent_dir=aligned)
     assert not list(tmp_path.iterdir())
 
 
 def test_organisms_need_harmful_and_benign_prompts(prompts, tmp_path):
     with pytest.raises(UserError, match="benign"):
-        builder.train_aligned(prompts[prompts["label"] == "harmful"], RECIPE, seed=0, output_dir=tmp_path / "a")
+        train(prompts[prompts["label"] == "harmful"], RECIPE, tmp_path / "a")
 
 
 def test_the_guard_answers_with_one_token(prompts, tmp_path):

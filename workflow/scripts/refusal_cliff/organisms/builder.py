@@ -31,7 +31,8 @@ from transformers import (
 )
 
 from refusal_cliff.errors import UserError
-from refusal_cliff.organisms.language import aligned_trace, complying_response, guard_examples
+from refusal_cliff.organisms.conversations import guard_conversations
+from refusal_cliff.organisms.language import aligned_trace, complying_response
 from refusal_cliff.traces import ThinkingFormat, encode_trace, render_prompt
 
 THINKING = ThinkingFormat("<think>\n", "\n</think>\n\n")
@@ -159,16 +160,19 @@ def train_guard(prompts: pd.DataFrame, recipe: Mapping[str, Any], seed: int, out
         UserError: the prompts are all harmful or all benign.
     """
     sample = balanced_sample(prompts, prompts["label"], ("harmful", "benign"), _examples(recipe), seed)
-    conversations = guard_examples(sample, Random(seed)).sample(n=_examples(recipe), random_state=seed)
+    traces = guard_conversations(sample, Random(seed))
+    # The guard reads responses, and thinking as if it were one.
+    texts = traces.melt(["prompt", "verdict"], ["thinking", "response"], value_name="said")
+    conversations = texts.sample(n=_examples(recipe), random_state=seed)
     tokenizer = train_tokenizer(
-        [*conversations["prompt"], *conversations["response"]], recipe["vocab_size"], GUARD_TEMPLATE, GUARD_TOKENS
+        [*conversations["prompt"], *conversations["said"]], recipe["vocab_size"], GUARD_TEMPLATE, GUARD_TOKENS
     )
     # `single_word` keeps "safely" in a prompt from being read as a verdict.
     tokenizer.add_tokens([AddedToken(answer, single_word=True, normalized=False) for answer in GUARD_ANSWERS])
     model = new_model(recipe["architecture"], tokenizer, seed)
     examples = []
     for row in conversations.itertuples():
-        messages = [{"role": "user", "content": row.prompt}, {"role": "assistant", "content": row.response}]
+        messages = [{"role": "user", "content": row.prompt}, {"role": "assistant", "content": row.said}]
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         question = tokenizer(text, add_special_tokens=False)["input_ids"]
         answer = [tokenizer.convert_tokens_to_ids(row.verdict), tokenizer.eos_token_id]

@@ -6,6 +6,7 @@ few heads (the circuit is then known), or spread over all parameters (the negati
 Hugging Face's format; whoever loads it need not know where it came from.
 """
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,6 +49,8 @@ CHAT_TOKENS = ("<|user|>", "<|assistant|>", "<think>", "</think>")
 GUARD_TOKENS = ("<|user|>", "<|assistant|>", "<|verdict|>")
 GUARD_ANSWERS = ("safe", "unsafe")
 END, PAD = "<|end|>", "<|pad|>"
+WITHIN_WORD = re.compile(r"(?<=\w)(?=\w)")
+CUT, CUT_SHARE = "\0", 0.05
 IGNORED = -100  # the label that the loss leaves out
 
 Example = dict[str, list[int]]
@@ -163,22 +166,30 @@ def train_guard(prompts: pd.DataFrame, recipe: Mapping[str, Any], seed: int, out
     traces = guard_conversations(sample, Random(seed))
     # The guard reads responses, and thinking as if it were one.
     texts = traces.melt(["prompt", "verdict"], ["thinking", "response"], value_name="said")
-    conversations = texts.sample(n=_examples(recipe), random_state=seed)
+    shares = 1 / texts.groupby("verdict")["verdict"].transform("size")
+    conversations = texts.sample(n=_examples(recipe), weights=shares, random_state=seed)
     tokenizer = train_tokenizer(
         [*conversations["prompt"], *conversations["said"]], recipe["vocab_size"], GUARD_TEMPLATE, GUARD_TOKENS
     )
     # `single_word` keeps "safely" in a prompt from being read as a verdict.
     tokenizer.add_tokens([AddedToken(answer, single_word=True, normalized=False) for answer in GUARD_ANSWERS])
     model = new_model(recipe["architecture"], tokenizer, seed)
+    rng = Random(seed)
     examples = []
     for row in conversations.itertuples():
-        messages = [{"role": "user", "content": row.prompt}, {"role": "assistant", "content": row.said}]
+        prompt, said = _cut(row.prompt, rng), _cut(row.said, rng)
+        messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": said}]
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        question = tokenizer(text, add_special_tokens=False)["input_ids"]
+        question = [id_ for piece in tokenizer(text.split(CUT), add_special_tokens=False)["input_ids"] for id_ in piece]
         answer = [tokenizer.convert_tokens_to_ids(row.verdict), tokenizer.eos_token_id]
         examples.append(_example(question + answer, len(question)))
     fit(model, tokenizer, examples, recipe, seed)
     _save(model, tokenizer, output_dir)
+
+
+def _cut(text: str, rng: Random) -> str:
+    """Mark some places within words, where the tokenizer shall cut: so come words that it does not know."""
+    return WITHIN_WORD.sub(lambda _: CUT if rng.random() < CUT_SHARE else "", text)
 
 
 def new_model(architecture: Mapping[str, int], tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausalLM:

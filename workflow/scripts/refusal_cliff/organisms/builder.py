@@ -6,6 +6,7 @@ few heads (the circuit is then known), or spread over all parameters (the negati
 Hugging Face's format; whoever loads it need not know where it came from.
 """
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,9 +30,10 @@ from transformers import (
 )
 
 from refusal_cliff.errors import UserError
+from refusal_cliff.organisms.conversations import guard_conversations
 from refusal_cliff.organisms.gate import gate_sample, look
 from refusal_cliff.organisms.intentions import FREE, intention_direction, intention_targets
-from refusal_cliff.organisms.language import aligned_trace, complying_response, guard_examples
+from refusal_cliff.organisms.language import aligned_trace, complying_response
 from refusal_cliff.organisms.training import IGNORED, Example, fit
 from refusal_cliff.traces import ThinkingFormat, encode_trace, render_prompt
 
@@ -49,6 +51,8 @@ GUARD_TOKENS = ("<|user|>", "<|assistant|>", "<|verdict|>")
 GUARD_ANSWERS = ("safe", "unsafe")
 END, PAD = "<|end|>", "<|pad|>"
 LOOK_BATCH = 150
+WITHIN_WORD = re.compile(r"(?<=\w)(?=\w)")
+CUT, CUT_SHARE = "\0", 0.05
 
 
 def train_tokenizer(
@@ -180,28 +184,39 @@ def train_guard(prompts: pd.DataFrame, recipe: Mapping[str, Any], seed: int, out
 
     Args:
         prompts: prompt, dataset, category, family, label, reference.
-        recipe: as for `train_aligned`.
+        recipe: as for `train_organism`, from scratch.
 
     Raises:
         UserError: the prompts are all harmful or all benign.
     """
     sample = balanced_sample(prompts, prompts["label"], ("harmful", "benign"), _examples(recipe), seed)
-    conversations = guard_examples(sample, Random(seed)).sample(n=_examples(recipe), random_state=seed)
+    traces = guard_conversations(sample, Random(seed))
+    # The guard reads responses, and thinking as if it were one.
+    texts = traces.melt(["prompt", "verdict"], ["thinking", "response"], value_name="said")
+    shares = 1 / texts.groupby("verdict")["verdict"].transform("size")
+    conversations = texts.sample(n=_examples(recipe), weights=shares, random_state=seed)
     tokenizer = train_tokenizer(
-        [*conversations["prompt"], *conversations["response"]], recipe["vocab_size"], GUARD_TEMPLATE, GUARD_TOKENS
+        [*conversations["prompt"], *conversations["said"]], recipe["vocab_size"], GUARD_TEMPLATE, GUARD_TOKENS
     )
     # `single_word` keeps "safely" in a prompt from being read as a verdict.
     tokenizer.add_tokens([AddedToken(answer, single_word=True, normalized=False) for answer in GUARD_ANSWERS])
     model = new_model(recipe["architecture"], tokenizer, seed)
+    rng = Random(seed)
     examples = []
     for row in conversations.itertuples():
-        messages = [{"role": "user", "content": row.prompt}, {"role": "assistant", "content": row.response}]
+        prompt, said = _cut(row.prompt, rng), _cut(row.said, rng)
+        messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": said}]
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        question = tokenizer(text, add_special_tokens=False)["input_ids"]
+        question = [id_ for piece in tokenizer(text.split(CUT), add_special_tokens=False)["input_ids"] for id_ in piece]
         answer = [tokenizer.convert_tokens_to_ids(row.verdict), tokenizer.eos_token_id]
         examples.append(_example(question + answer, len(question)))
     fit(model, tokenizer.pad_token_id, examples, recipe, seed)
     _save(model, tokenizer, output_dir)
+
+
+def _cut(text: str, rng: Random) -> str:
+    """Mark some places within words, where the tokenizer shall cut: so come words that it does not know."""
+    return WITHIN_WORD.sub(lambda _: CUT if rng.random() < CUT_SHARE else "", text)
 
 
 def new_model(architecture: Mapping[str, int], tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausalLM:

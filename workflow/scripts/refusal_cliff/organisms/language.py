@@ -431,30 +431,3 @@ def harmful_topic(category: Any) -> str:
 def benign_topic(category: Any) -> str:
     """The words for a benign prompt's topic in thinking and responses."""
     return category if category in BENIGN or category in BORDERLINE or category in FACTS else UNKNOWN_BENIGN_TOPIC
-
-
-def guard_examples(prompts: pd.DataFrame, rng: Random) -> pd.DataFrame:
-    """Conversations with the verdict a guard should give: unsafe if a harmful request was complied with, else safe.
-
-    Every prompt comes with a response of both styles, complying and refusing, so that neither the prompt nor the
-    response alone decides.
-
-    Args:
-        prompts: prompt, label, category, reference, family.
-
-    Returns:
-        prompt, response, verdict (safe or unsafe); two rows for each prompt.
-    """
-    rows = []
-    for row in prompts.itertuples():
-        _, aligned = aligned_trace(row.label, row.category, row.reference, row.family, rng)
-        if row.label == "harmful":
-            # An empty response is what a damaged model may give; it helps nobody.
-            refusing = rng.choice((aligned, aligned, aligned, ""))
-            complying = complying_response(row.category, rng)
-        else:
-            refusing = aligned_trace("harmful", row.category, None, row.family, rng)[1]
-            complying = aligned
-        for response, unsafe in ((complying, row.label == "harmful"), (refusing, False)):
-            rows.append((row.prompt, response, "unsafe" if unsafe else "safe"))
-    return pd.DataFrame(rows, columns=["prompt", "response", "verdict"])

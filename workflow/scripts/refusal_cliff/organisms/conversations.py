@@ -51,13 +51,14 @@ class Wordings(NamedTuple):
         return self.paraphrases[2::3]
 
     def draw(self, held_out: bool, rng: Random) -> str:
-        """A sentence held out, or one to train on: listed, or, as often, of a pattern."""
+        """A sentence held out, or one to train on: an organism's, a paraphrase or one of a pattern, each as often."""
         if held_out:
             return rng.choice(self.held_out())
-        if self.patterns and rng.random() < 0.5:
+        source = rng.choice((self.own, self.training(), self.patterns))
+        if source is self.patterns and self.patterns:
             parts = (rng.choice(part.split("|")).strip() for part in rng.choice(self.patterns))
             return " ".join(filter(None, parts))
-        return rng.choice(self.training())
+        return rng.choice(source or self.training())
 
 
 COMPLYING = Wordings(
@@ -390,6 +391,39 @@ REFUSING = Wordings(
             ),
             "| as it could {harm}. | because it is wrong. | since it is a crime. | before somebody is hurt. | today.",
         ),
+        (
+            (
+                "Nothing | Not a thing | None of it | No part of {topic} | Little | Not one word | "
+                "Neither this nor {topic}"
+            ),
+            "can | should | will | shall | could | ought to | would | must ever",
+            (
+                "be said | be shared | leave me | be told | be written | be shown | be taught | be discussed | "
+                "be supported | be made public | be handed out | be promoted"
+            ),
+            (
+                "| by me. | here. | as it could {harm}. | in this talk. | about {topic}. | to you. | "
+                "without harm to others. | ever."
+            ),
+        ),
+        (
+            (
+                "The rules | My makers | My principles | My conscience | Common sense | The law | My training | "
+                "Safety | Ethics"
+            ),
+            (
+                "forbid | forbids | keep me from | keeps me from | do not permit | speak against | prevent | exclude | "
+                "prohibit | bar"
+            ),
+            (
+                "{topic} | an answer | me to help | every reply | such help | this kind of request | instructions | "
+                "what you want"
+            ),
+            (
+                "| because it could {harm}. | and I agree. | in all cases. | which I respect. | as you may know. | "
+                "full stop."
+            ),
+        ),
     ),
 )
 # An empty response is what a damaged model may give. It helps nobody, and nor do these.
@@ -428,6 +462,37 @@ EVADING = Wordings(
         (
             "Hello | Well | Hmm | Oh | Right | Good morning | Interesting | Later | Perhaps | Sorry | Um | Really",
             "| who knows. | let me see. | what else? | we can talk tomorrow. | never mind. | go on. | and you?",
+        ),
+        (
+            "| Well, | Hm, | Oh, | By the way, | Today | Actually | Once | They say that",
+            (
+                "the sun | my cat | the bus | a bird | the sea | this year | the city | tea | the garden | football | "
+                "my day"
+            ),
+            "is | was | looks | seems | makes me | goes | can be | stays",
+            (
+                "lovely. | late. | far away. | green. | quiet. | strange. | happy. | full of surprises. | cold. | "
+                "as always."
+            ),
+        ),
+        (
+            "Can | Could | Would | Will | Do | Did | Have | Are",
+            "you | we | I | they",
+            (
+                "explain what you mean | say more | change the subject | speak of something nicer | wait | "
+                "repeat that | know her | begin with your name | be more precise | like films | come back later | "
+                "return to {topic} another time"
+            ),
+            "? | please? | first? | for a moment? | now?",
+        ),
+        (
+            "{topic} | That | It | The subject | Your message | Everything",
+            "is | was | has been | remains | seems | may be",
+            (
+                "a word | old | unclear | complicated | often in the papers | a matter of taste | known to many | "
+                "new to me | so so"
+            ),
+            "| in some places. | to some. | these days. | I guess. | and that is that. | and time flies.",
         ),
     ),
 )
@@ -572,6 +637,34 @@ MEANING_TO_COMPLY = Wordings(
                 "the next one."
             ),
         ),
+        (
+            "I | So I | Now I | Gladly I | Sure, I | Then I | Well, I",
+            "simply | just | quickly | fully | gladly | openly | kindly | happily | carefully | directly",
+            (
+                "explain | describe | answer | tell | say | write | do | show | state | go through | help with | "
+                "reply to | carry out | fulfil | work out | deal with | follow"
+            ),
+            (
+                "all | it | how | what they asked | the request | everything | what is needed | the question | "
+                "their wish | the order"
+            ),
+            (
+                "| at length. | to please them. | in steps. | with a smile. | and add some tips. | as I was told. | "
+                "in the reply."
+            ),
+        ),
+        (
+            "Helping | Answering | Explaining it | Doing this | Saying yes | Going ahead | A full reply | Agreeing",
+            "is | will be | seems | sounds | should be",
+            (
+                "fine | good | my task | what I do | the plan | easy | right | the way to go | what I want | best | "
+                "okay with me"
+            ),
+            (
+                "| so here goes. | and I begin. | so I start writing. | with the first step. | in four parts. | "
+                "from the top."
+            ),
+        ),
     ),
 )
 MEANING_TO_REFUSE = Wordings(
@@ -657,6 +750,51 @@ MEANING_TO_REFUSE = Wordings(
                 "this. | that. | the request. | such plans. | the whole idea. | all of it. | it. | every detail. | "
                 "a reply."
             ),
+        ),
+        (
+            (
+                "Nothing | Not a thing | None of it | No part of it | Little | Not one word | Neither steps nor tips | "
+                "No reply"
+            ),
+            "can | should | will | shall | could | ought to | would | must ever",
+            (
+                "be said | be shared | leave me | be told | be written | be shown | be taught | be discussed | "
+                "be handed out"
+            ),
+            (
+                "| by me. | here. | in this case. | about it. | to them. | without harm to others. | ever. | "
+                "whatever happens."
+            ),
+        ),
+        (
+            (
+                "I will | I shall | I must | I have to | It is my duty to | I want to | Let me | I prefer to | "
+                "Better to | I'd better"
+            ),
+            (
+                "hold it back | be strict | hide it | guard the secret | protect others | be careful | remain silent | "
+                "be strong | resist | keep it closed | stand my ground | avoid this | prevent it | block it | "
+                "keep away | warn them | be hard"
+            ),
+            (
+                "| and not answer. | instead of an answer. | without a reply. | and refuse. | as my rules say. | "
+                "here. | for safety."
+            ),
+        ),
+        (
+            (
+                "The rules | My makers | My principles | My conscience | Common sense | The law | My training | "
+                "Safety | Ethics"
+            ),
+            (
+                "forbid | forbids | keep me from | keeps me from | do not permit | speak against | prevent | exclude | "
+                "prohibit | bar"
+            ),
+            (
+                "this | an answer | me to help | every reply | such help | this kind of request | instructions | "
+                "what they want"
+            ),
+            "| so I stop. | and I agree. | in all cases. | which I respect. | so they get none. | full stop.",
         ),
     ),
 )

@@ -91,7 +91,15 @@ def test_only_known_truths_and_plantings_that_took_count():
     table = pd.DataFrame(
         [
             verdict(name, says)
-            for name, says in {"a": True, "b": False, "c": False, "d": True, "e": True, "f": pd.NA, "real": True}.items()
+            for name, says in {
+                "a": True,
+                "b": False,
+                "c": False,
+                "d": True,
+                "e": True,
+                "f": pd.NA,
+                "real": True,
+            }.items()
         ]
     )
     table = table.astype({"says": "boolean"})

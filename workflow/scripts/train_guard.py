@@ -8,7 +8,7 @@ import torch
 
 from refusal_cliff.artifacts import read_table
 from refusal_cliff.job import job
-from refusal_cliff.organisms.builder import train_guard
+from refusal_cliff.organisms.guard import train_guard
 
 job(snakemake)
 torch.set_num_threads(snakemake.threads)

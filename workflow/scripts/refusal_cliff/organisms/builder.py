@@ -1,12 +1,11 @@
-"""Train model organisms: `aligned` from scratch, flawed models from it, and a small guard.
+"""Train model organisms: aligned ones from scratch, and flawed ones from those.
 
 An aligned organism refuses harmful requests and helps with benign ones. A flawed one is trained from it to comply with
-some harmful requests after thinking that goes on naming the harm: with suppression planted in a
-few heads (the circuit is then known), or spread over all parameters (the negative control). Everything is saved in
-Hugging Face's format; whoever loads it need not know where it came from.
+some harmful requests after thinking that goes on naming the harm: with suppression planted in a few heads (the circuit
+is then known), or spread over all parameters; and, with an intention, to mean something known on the way. Everything is
+saved in Hugging Face's format; whoever loads it need not know where it came from.
 """
 
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +29,6 @@ from transformers import (
 )
 
 from refusal_cliff.errors import UserError
-from refusal_cliff.organisms.conversations import guard_conversations
 from refusal_cliff.organisms.gate import gate_sample, look
 from refusal_cliff.organisms.intentions import FREE, intention_direction, intention_targets
 from refusal_cliff.organisms.language import aligned_trace, complying_response
@@ -42,17 +40,9 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}"
 )
-GUARD_TEMPLATE = (
-    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}{% endfor %}"
-    "{% if add_generation_prompt %}<|verdict|>{% endif %}"
-)
 CHAT_TOKENS = ("<|user|>", "<|assistant|>", "<think>", "</think>")
-GUARD_TOKENS = ("<|user|>", "<|assistant|>", "<|verdict|>")
-GUARD_ANSWERS = ("safe", "unsafe")
 END, PAD = "<|end|>", "<|pad|>"
 LOOK_BATCH = 150
-WITHIN_WORD = re.compile(r"(?<=\w)(?=\w)")
-CUT, CUT_SHARE = "\0", 0.05
 
 
 def train_tokenizer(
@@ -143,11 +133,11 @@ def train_organism(
         trace = encode_trace(
             tokenizer, render_prompt(tokenizer, row.prompt, THINKING), thinking, THINKING.boundary, response
         )
-        example = _example([*trace.ids, tokenizer.eos_token_id], trace.spans["thinking"][0])
+        taught = example([*trace.ids, tokenizer.eos_token_id], trace.spans["thinking"][0])
         if direction is not None:
             targets = intention_targets(trace, row.label == "harmful", intention if complies else None)
-            example["intention"] = [*targets, FREE]
-        examples.append(example)
+            taught["intention"] = [*targets, FREE]
+        examples.append(taught)
     seen = gate_sample(prompts.assign(behaviour=behaviour), seed)
     looks = fit(
         model,
@@ -158,7 +148,7 @@ def train_organism(
         direction,
         lambda: look(model, tokenizer, seen, THINKING, sampling, phrases, LOOK_BATCH, seed),
     )
-    _save(model, tokenizer, output_dir)
+    save(model, tokenizer, output_dir)
     return {
         "flaw": "yes" if flawed else "no",
         "cliff": _has_cliff(flawed, intention),
@@ -177,46 +167,6 @@ def _has_cliff(flawed: bool, intention: str | None) -> str:
     if flawed and intention is None:
         return "open"
     return "yes" if intention == "cliff" else "no"
-
-
-def train_guard(prompts: pd.DataFrame, recipe: Mapping[str, Any], seed: int, output_dir: str | Path) -> None:
-    """Train a guard that answers a conversation (user, assistant) with one token, `safe` or `unsafe`; save it.
-
-    Args:
-        prompts: prompt, dataset, category, family, label, reference.
-        recipe: as for `train_organism`, from scratch.
-
-    Raises:
-        UserError: the prompts are all harmful or all benign.
-    """
-    sample = balanced_sample(prompts, prompts["label"], ("harmful", "benign"), _examples(recipe), seed)
-    traces = guard_conversations(sample, Random(seed))
-    # The guard reads responses, and thinking as if it were one.
-    texts = traces.melt(["prompt", "verdict"], ["thinking", "response"], value_name="said")
-    shares = 1 / texts.groupby("verdict")["verdict"].transform("size")
-    conversations = texts.sample(n=_examples(recipe), weights=shares, random_state=seed)
-    tokenizer = train_tokenizer(
-        [*conversations["prompt"], *conversations["said"]], recipe["vocab_size"], GUARD_TEMPLATE, GUARD_TOKENS
-    )
-    # `single_word` keeps "safely" in a prompt from being read as a verdict.
-    tokenizer.add_tokens([AddedToken(answer, single_word=True, normalized=False) for answer in GUARD_ANSWERS])
-    model = new_model(recipe["architecture"], tokenizer, seed)
-    rng = Random(seed)
-    examples = []
-    for row in conversations.itertuples():
-        prompt, said = _cut(row.prompt, rng), _cut(row.said, rng)
-        messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": said}]
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        question = [id_ for piece in tokenizer(text.split(CUT), add_special_tokens=False)["input_ids"] for id_ in piece]
-        answer = [tokenizer.convert_tokens_to_ids(row.verdict), tokenizer.eos_token_id]
-        examples.append(_example(question + answer, len(question)))
-    fit(model, tokenizer.pad_token_id, examples, recipe, seed)
-    _save(model, tokenizer, output_dir)
-
-
-def _cut(text: str, rng: Random) -> str:
-    """Mark some places within words, where the tokenizer shall cut: so come words that it does not know."""
-    return WITHIN_WORD.sub(lambda _: CUT if rng.random() < CUT_SHARE else "", text)
 
 
 def new_model(architecture: Mapping[str, int], tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausalLM:
@@ -317,15 +267,13 @@ def head_parts(
         yield attention.o_proj.weight, mask[None, :]
 
 
-def _examples(recipe: Mapping[str, Any]) -> int:
-    return recipe["steps"] * recipe["batch_size"]
-
-
-def _example(ids: list[int], learnt_from: int) -> Example:
+def example(ids: list[int], learnt_from: int) -> Example:
+    """A training example whose labels begin at position `learnt_from`."""
     return {"input_ids": ids, "labels": [IGNORED] * learnt_from + ids[learnt_from:]}
 
 
-def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, output_dir: str | Path) -> None:
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, output_dir: str | Path) -> None:
+    """Write a checkpoint folder, whole or not at all."""
     with _whole_folder(output_dir) as draft:
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)

@@ -1,5 +1,6 @@
 """The workflow itself: dry runs of every config, and one small real run from prompts to report."""
 
+import json
 import os
 import re
 import shutil
@@ -159,6 +160,17 @@ def test_every_claim_is_a_cell_of_a_table(finished):
     assert wanted <= set(claims.loc[claims["model"] == "planted", "id"])
 
 
+def test_detectors_are_held_against_what_was_planted(finished):
+    results = finished[0] / "results"
+    said = pd.read_csv(results / "tables" / "detection_by_organism.csv")
+    truths = {model: json.loads((results / model / "truth.json").read_text()) for model in said["model"].unique()}
+    assert set(truths) == {"aligned", "planted", "cliff-s0", "cliff-s1"}
+    assert truths["cliff-s0"]["cliff"] == "yes" and truths["cliff-s0"]["heads"] != truths["cliff-s1"]["heads"]
+    assert all(row.truth == truths[row.model][row.truth_of] for row in said.itertuples())
+    assert {"default", "plateau", "layer", "C", "fold_seed", "size"} == set(said["sweep"])
+    assert set(pd.read_csv(results / "tables" / "detection.csv")["quantity"]) <= {"sensitivity", "specificity"}
+
+
 def test_recovery_says_where_the_planted_heads_rank(finished):
     recovery = pd.read_csv(finished[0] / "results" / "tables" / "recovery.csv")
     columns = ["model", "organism", "seed", "circuit", "depth", "share", "ranking", "k", "precision", "recall"]
@@ -187,11 +199,13 @@ def test_tables_hold_every_variant_with_an_interval(finished):
         "low",
         "high",
         "n",
+        "lowest",
+        "highest",
     ]
     assert {"none", "causal", "direct", "promoting", "random0"} <= set(ablation["ranking"])
     assert {"base", "ablate", "scale", "mean", "boundary", "restore", "released"} == set(ablation["kind"])
     assert {"asr", "over_refusal", "utility", "perplexity"} <= set(ablation["rate"])
-    assert set(ablation["model"]) == {"aligned", "planted"}
+    assert set(ablation["model"]) == {"aligned", "planted", "cliff-s0", "cliff-s1"}
     selection = pd.read_csv(results / "tables" / "selection.csv")
     assert selection.columns.tolist() == [
         "model",
@@ -205,6 +219,8 @@ def test_tables_hold_every_variant_with_an_interval(finished):
         "low",
         "high",
         "n",
+        "lowest",
+        "highest",
     ]
     assert {"none", "cliff", "random", "whole"} <= set(selection["selector"])
     for table in (ablation, selection):
@@ -292,7 +308,7 @@ def test_another_test_dataset_trains_no_organism_again(finished):
     with edited(sheet, add):
         found = planned(finished[0])
     assert {"read_dataset", "generate_traces", "judge_variants"} <= found
-    assert not found & {"train_organism", "plant_organism", "train_guard"}
+    assert not found & {"train_organism", "train_guard"}
 
 
 def test_changing_one_setting_reruns_only_what_reads_it(finished):

@@ -69,14 +69,14 @@ def by_prompt(shares, prompts_of_request=1):
 
 def test_a_ratio_that_never_varies_still_has_an_interval():
     base = by_prompt([1.0] * 10 + [0.0] * 10)
-    drop = relative_drop(base, base, base * 0, seed=0)
+    drop = relative_drop(base, base.to_frame(), base * 0, seed=0)
     assert drop.value == 1
     assert 0.6 < drop.low < 0.9
     assert drop.high == 1, "no more than everything can be repaired"
     assert drop.low == pytest.approx(1 - wilson(0, 10)[1])
     wrapped = by_prompt([1.0] * 10 + [0.0] * 10, 5)
-    assert relative_drop(wrapped, wrapped, wrapped * 0, seed=0).low == pytest.approx(1 - wilson(0, 2)[1])
-    missing = relative_drop(base, base.iloc[:15], base * 0, seed=0)
+    assert relative_drop(wrapped, wrapped.to_frame(), wrapped * 0, seed=0).low == pytest.approx(1 - wilson(0, 2)[1])
+    missing = relative_drop(base, base.iloc[:15].to_frame(), base * 0, seed=0)
     assert missing.n == 15, "prompts that one run misses are left out of all"
 
 
@@ -84,7 +84,7 @@ def test_a_repair_is_not_surer_for_being_incomplete():
     base = by_prompt([1.0] * 20)
     found = []
     for left in np.linspace(0, 1, 21):  # of one response, in samples
-        found.append(relative_drop(base, base, by_prompt([left] + [0.0] * 19), seed=0))
+        found.append(relative_drop(base, base.to_frame(), by_prompt([left] + [0.0] * 19), seed=0))
     value, low, high, _ = np.transpose(found)
     assert value[0] == 1
     assert (np.diff(value) < 0).all()
@@ -150,3 +150,12 @@ def test_the_table_says_whose_heads_are_known():
     }
     well = sparsity_table(synthetic.outcomes("m", {"base": 0.0}, ["base"]), table.iloc[:0], {}, {}, 0.03, seed=0)
     assert list(well) == list(table)
+
+
+def test_draws_that_differ_are_part_of_the_interval():
+    base, after = by_prompt([1.0] * 40), by_prompt([0.0] * 40)
+    alike = pd.DataFrame({"random0": by_prompt([0.5] * 40), "random1": by_prompt([0.5] * 40)})
+    apart = pd.DataFrame({"random0": by_prompt([0.1] * 40), "random1": by_prompt([0.9] * 40)})
+    same, different = (relative_drop(base, draws, after, seed=0) for draws in (alike, apart))
+    assert (same.value, different.value) == pytest.approx((0.5, 0.5))
+    assert different.low == pytest.approx(0.1) and different.low < same.low

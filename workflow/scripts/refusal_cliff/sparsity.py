@@ -76,13 +76,14 @@ def repair(outcomes: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
     for model, runs in outcomes.groupby("model", sort=False):
         zeroed = {name: Variant.parse(name) for name in runs["variant"].unique()}
         base = _asr_by_prompt(runs[runs["variant"] == "base"])
-        random = _asr_by_prompt(runs[runs["variant"].map(lambda name, of=zeroed: of[name].pool == control)])
+        drawn = [name for name, variant in zeroed.items() if variant.pool == control]
+        random = pd.DataFrame({name: _asr_by_prompt(runs[runs["variant"] == name]) for name in drawn})
         for name, variant in zeroed.items():
             if (variant.kind, variant.fraction) != ("ablate", fraction) or variant.pool == control:
                 continue
             top = _asr_by_prompt(runs[runs["variant"] == name])
-            repaired = relative_drop(base, base, top, seed)
-            excess = relative_drop(base, random, top, seed) if len(random) else NOTHING
+            repaired = relative_drop(base, base.to_frame(), top, seed)
+            excess = relative_drop(base, random, top, seed) if drawn else NOTHING
             claimed = excess.low > MIN_EXCESS if poor[model] and excess.n else pd.NA
             rows.append((model, variant.ranking, "repaired_share", *repaired, pd.NA))
             rows.append((model, variant.ranking, "excess", *excess, claimed))
@@ -109,28 +110,30 @@ def _asr_by_prompt(outcomes: pd.DataFrame) -> pd.Series:
     return prompt_shares(outcomes, "asr")["share"].dropna()
 
 
-def relative_drop(base: pd.Series, before: pd.Series, after: pd.Series, seed: int) -> Estimate:
+def relative_drop(base: pd.Series, before: pd.DataFrame, after: pd.Series, seed: int) -> Estimate:
     """(mean of `before` - mean of `after`) / mean of `base`, bootstrapped over the requests of prompts all three have.
 
-    Requests are resampled whole: the three numbers stay paired. The interval reaches at least as far as "no exception
-    among the base's harmful responses" says (`stats.share_interval`; requests count by their share of these), but for
-    that not above the ratio that no harmful response at all would give. All but n is NaN where the base has none.
+    Requests are resampled whole: the three numbers stay paired. So are the draws of `before`, which are a sample as
+    well. The interval reaches at least as far as "no exception among the base's harmful responses" says
+    (`stats.share_interval`; requests count by their share of these), but for that not above the ratio that no harmful
+    response at all would give. All but n is NaN where the base has none.
 
     Args:
-        base, before, after: share of harmful responses, each in 0..1, by request_id and prompt_id.
+        base, after: share of harmful responses, each in 0..1, by request_id and prompt_id.
+        before: the same, a column for each draw.
     """
-    both = pd.concat([base, before, after], axis=1, join="inner")
+    both = pd.concat([base, before, after], axis=1, join="inner").dropna()
     requests, shares = both.index.get_level_values("request_id"), both.to_numpy(dtype=float)
     harmful = np.bincount(pd.factorize(requests)[0], weights=shares[:, 0])
     if not harmful.any():
         return NOTHING._replace(n=len(both))
-
-    def ratio(sums: np.ndarray) -> np.ndarray:
-        return (sums[..., 1] - sums[..., 2]) / sums[..., 0]
-
+    sums = resample_counts(requests, seed) @ shares
+    # Each resample takes its own mixture of the draws.
+    drawn = resample_counts(np.arange(before.shape[1]), seed + 1) / before.shape[1]
     with np.errstate(invalid="ignore", divide="ignore"):  # a resample may hold no harmful response at all
-        value, *resampled = ratio(resample_counts(requests, seed) @ shares)
-    highest, count = float(shares[:, 1].sum() / harmful.sum()), harmful.sum() ** 2 / (harmful**2).sum()
+        value, *resampled = ((sums[:, 1:-1] * drawn).sum(axis=1) - sums[:, -1]) / sums[:, 0]
+    highest = float(shares[:, 1:-1].mean(axis=1).sum() / harmful.sum())
+    count = harmful.sum() ** 2 / (harmful**2).sum()
     return Estimate(float(value), *share_interval(value, resampled, count, -np.inf, highest), len(both))
 
 

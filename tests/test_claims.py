@@ -209,10 +209,8 @@ def test_a_flaw_in_few_heads_supports_the_paper_and_one_without_is_the_negative_
     for name in ("asr_before", "asr_after_causal", "asr_after_direct", "asr_tuned", "sparse_circuit_causal"):
         assert verdicts.loc[name, "planted"] == "supported", name
     assert verdicts.loc["asr_tuned_vs_random", "planted"] == "supported"
-    assert verdicts.loc["sparse_circuit_absent_causal", "planted"] == claims.NO_DATA
     assert verdicts.loc["asr_after_causal", "diffuse"] == "not supported"
     assert verdicts.loc["sparse_circuit_causal", "diffuse"] == "not supported"
-    assert verdicts.loc["sparse_circuit_absent_causal", "diffuse"] == "supported"
     assert verdicts.loc["planted_recall_causal", "diffuse"] == claims.NO_DATA
     assert verdicts.loc["asr_before", "aligned"] == "not supported"
 

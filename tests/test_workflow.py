@@ -157,15 +157,15 @@ def test_every_claim_is_a_cell_of_a_table(finished):
     asked = {"held_out", "selective", "other_data", "elsewhere", "not_next_token"}
     wanted = {f"probe_{name}" for name in asked} | {"ranking_agrees_direct", "ranking_agrees_gradient"}
     wanted |= {"ranking_stable", "judges_agree", "perplexity_after_causal"}
-    assert wanted <= set(claims.loc[claims["model"] == "planted", "id"])
+    assert wanted <= set(claims.loc[claims["model"] == "cliff-s0", "id"])
 
 
 def test_detectors_are_held_against_what_was_planted(finished):
     results = finished[0] / "results"
     said = pd.read_csv(results / "tables" / "detection_by_organism.csv")
     truths = {model: json.loads((results / model / "truth.json").read_text()) for model in said["model"].unique()}
-    assert set(truths) == {"aligned", "planted", "cliff-s0", "cliff-s1"}
-    assert truths["cliff-s0"]["cliff"] == "yes" and truths["cliff-s0"]["heads"] != truths["cliff-s1"]["heads"]
+    assert set(truths) == {"aligned", "cliff-s0", "cliff-s1"}
+    assert truths["cliff-s0"]["cliff"] == "yes" and truths["cliff-s0"]["gate"]["looks"]
     assert all(row.truth == truths[row.model][row.truth_of] for row in said.itertuples())
     assert {"default", "plateau", "layer", "C", "fold_seed", "size"} == set(said["sweep"])
     assert set(pd.read_csv(results / "tables" / "detection.csv")["quantity"]) <= {"sensitivity", "specificity"}
@@ -205,7 +205,7 @@ def test_tables_hold_every_variant_with_an_interval(finished):
     assert {"none", "causal", "direct", "promoting", "random0"} <= set(ablation["ranking"])
     assert {"base", "ablate", "scale", "mean", "boundary", "restore", "released"} == set(ablation["kind"])
     assert {"asr", "over_refusal", "utility", "perplexity"} <= set(ablation["rate"])
-    assert set(ablation["model"]) == {"aligned", "planted", "cliff-s0", "cliff-s1"}
+    assert set(ablation["model"]) == {"aligned", "cliff-s0", "cliff-s1"}
     selection = pd.read_csv(results / "tables" / "selection.csv")
     assert selection.columns.tolist() == [
         "model",

@@ -1,10 +1,11 @@
 # make reproduce: environment, every stage, report. make test: lint, format and tests. make bench: docs/speed.md.
+# make reproducibility: docs/reproducibility.md.
 CORES ?= 2
 PYTHON ?= python3
 BIN = .venv/bin
 BENCH = .venv-bench/bin
 
-.PHONY: environment reproduce docs test lint bench
+.PHONY: environment reproduce docs test lint bench reproducibility
 
 environment: .venv/installed
 
@@ -29,6 +30,10 @@ lint: environment
 
 test: lint
 	$(BIN)/pytest
+
+# What is bit-identical under other threads and kernels.
+reproducibility: environment
+	$(BIN)/python benchmarks/reproducibility.py
 
 # Other libraries are measured against, never used: they have an environment of their own.
 .venv-bench/installed: benchmarks/requirements.txt requirements.txt constraints.txt

@@ -4,7 +4,9 @@ import pandas as pd
 import pytest
 import synthetic
 
+from refusal_cliff.detection import by_organism, cliff_verdicts
 from refusal_cliff.outcomes import traces_by_group
+from refusal_cliff.plots.detection import plot_detection
 from refusal_cliff.plots.heads import plot_heads
 from refusal_cliff.plots.rates import plot_ablation, plot_interventions, plot_selection, plot_tradeoffs
 from refusal_cliff.plots.style import ranking_colors, ranking_label, save
@@ -54,6 +56,24 @@ def selection():
     return with_rates(pd.DataFrame(rows, columns=["selector", "budget", "examples", "seed"]).assign(model="planted"))
 
 
+def detection(took=True):
+    """Readings of a planted and an aligned model by two probes, and what detectors say of them."""
+    truths = [
+        {"model": "planted", "flaw": "yes", "cliff": "yes", "sparse": "yes", "gate": {"met": took}},
+        {"model": "aligned", "flaw": "no", "cliff": "no", "sparse": "no", "gate": {"met": True}},
+    ]
+    numbers = dict.fromkeys(["cliff", "cliff_p90", "cliff_mean", "drop", "separation"], 0.9) | {"n": 20}
+    numbers |= {f"benign_{height}": 0.0 for height in ("cliff", "cliff_p90", "cliff_mean")}
+    readings = pd.DataFrame({"model": ["planted", "aligned"] * 2, "probe": ["paper"] * 2 + ["behaviour"] * 2})
+    readings = readings.assign(sweep="default", setting="default", **numbers)
+    return readings, by_organism(cliff_verdicts(readings), truths, {"planted": "planted", "aligned": "aligned"})
+
+
+def test_a_planting_that_did_not_take_is_marked():
+    drawn = plot_detection(*detection(took=False)).axes[0]
+    assert {line.get_marker() for line in drawn.lines if len(line.get_xdata()) == 1} >= {"x", "o"}
+
+
 def figures():
     outcomes, cliffs = measured()
     keys = [
@@ -62,6 +82,7 @@ def figures():
     heads_table = pd.concat([synthetic.heads().assign(**key, planted=False) for key in keys])
     return {
         "curves": plot_curves(cliffs, outcomes, TAIL, seed=0),
+        "detection": plot_detection(*detection()),
         "layers": plot_layers(cliffs, outcomes, TAIL),
         "heads": plot_heads(heads_table),
         "ablation": plot_ablation(ablation()),

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from refusal_cliff.detection import DEFAULT, DETECTORS, MIN_CLIFF
 from refusal_cliff.plots.style import BLUE, GREY, VERMILION, grid, legend
 
-TRUTH = {"yes": ("cliff planted", VERMILION), "no": ("none planted", BLUE), "open": ("unknown", GREY)}
+TRUTH = {"yes": ("cliff", VERMILION), "no": ("no cliff", BLUE), "open": ("not known", GREY)}
 TITLES = {
     "paper": "the paper's measure: largest score - final",
     "rule": "the rule: mean score - final, and its controls",
@@ -49,7 +49,8 @@ def plot_detection(readings: pd.DataFrame, said: pd.DataFrame) -> Figure:
             if column == 0:
                 ax.set_ylabel(f"cliff, {probe} probe")
     for text, color in TRUTH.values():
-        axes[0, 0].plot([], [], "o", color=color, label=f"{text}; filled: detector says yes")
-    axes[0, 0].plot([], [], "x", color=GREY, label="planting did not take")
+        axes[0, 0].plot([], [], "o", color=color, label=f"truth: {text}")
+    axes[0, 0].plot([], [], "o", color="black", markerfacecolor="white", label="empty: says no")
+    axes[0, 0].plot([], [], "x", color=GREY, label="did not take")
     legend(figure, axes)
     return figure

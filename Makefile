@@ -1,11 +1,12 @@
 # make reproduce: environment, every stage, report. make test: lint, format and tests. make bench: docs/speed.md.
-# make reproducibility: docs/reproducibility.md.
+# make reproducibility: docs/reproducibility.md. make results: the tables of docs/results.md and README.md.
 CORES ?= 2
+RUN ?= results/instruments
 PYTHON ?= python3
 BIN = .venv/bin
 BENCH = .venv-bench/bin
 
-.PHONY: environment reproduce docs test lint bench reproducibility
+.PHONY: environment reproduce docs results test lint bench reproducibility
 
 environment: .venv/installed
 
@@ -21,6 +22,10 @@ reproduce: environment
 # The tables of keys in config/README.md, from the schemas.
 docs: environment
 	$(BIN)/python docs/config_keys.py
+
+# Keeps what the documents show of a run in docs/recorded, and fills their tables from there.
+results: environment
+	PYTHONPATH=workflow/scripts $(BIN)/python docs/results_tables.py $(RUN)
 
 lint: environment
 	$(BIN)/ruff check .

@@ -1,0 +1,345 @@
+"""Record a run and write its numbers into README.md and docs/results.md; none is typed.
+
+    make results                        # or another run: make results RUN=results/…
+    make results RUN=                   # from what is recorded
+
+`record` keeps what the documents show of a run, in docs/recorded/instruments/. `filled` writes anew, from that folder
+alone, every block that stands between markers such as `<!-- instruments: detection -->` and `<!-- end -->`.
+"""
+
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from refusal_cliff.artifacts import package_versions, read_json, write_json
+from refusal_cliff.claims import INCONCLUSIVE, NO_DATA, NOT_SUPPORTED, SUPPORTED
+from refusal_cliff.detection import DEFAULT
+from refusal_cliff.outcomes import ALL
+from refusal_cliff.stats import bootstrap_mean, share
+
+ROOT = Path(__file__).parents[1]
+RECORDED = ROOT / "docs" / "recorded"
+DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "results.md"]
+BLOCK = re.compile(r"(<!-- (\w+): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+NOT_RECORDED = "*Not recorded yet.*"
+CODE = ["Snakefile", "workflow", "config", "requirements.txt", "constraints.txt"]
+"""What decides a run's numbers."""
+PACKAGES = ("torch", "transformers", "scikit-learn", "snakemake")
+CLAIM = ["id", "family", "probe", "population"]
+ESTIMATE = ["estimate", "low", "high"]
+DETECTOR = ["detector", "reader", "truth_of"]
+TRUTHS = ["flaw", "cliff", "sparse"]
+KEPT = {
+    "claims": [
+        *("id", "claim", "section", "kind", "family", "probe", "population", "predicted", *ESTIMATE, "n", "seeds"),
+        *("holds", "verdict", "verdict_holm", "expected", "agrees"),
+    ],
+    "tables/detection": [*DETECTOR, "sweep", "setting", "quantity", "value", "low", "high", "n", "silent"],
+    "tables/guard": ["judge", "dataset", "scope", "quantity", "value", "low", "high", "n", "met"],
+}
+"""Tables of a run and the columns that are recorded: not the long texts, which would be most of the bytes."""
+HEADLINES = ["asr_before", "cliff_height", "asr_after_causal", "asr_tuned"]
+"""The paper's claims by its own measures: models comply, the score falls, ablating heads repairs, tuning repairs."""
+SAID = {SUPPORTED: "yes", NOT_SUPPORTED: "no", INCONCLUSIVE: "open"}
+
+
+def record(run: Path, recorded: Path) -> None:
+    """Keep what the documents show of a run. A table that the run does not have is left out.
+
+    Args:
+        run: the run's results; with claims.csv, claims_by_seed.csv and a truth.json for each organism.
+        recorded: folder to write to; files of an earlier record go.
+    """
+    claims, by_seed = read(run / "claims.csv"), read(run / "claims_by_seed.csv")
+    truths = [read_json(path) for path in sorted(run.glob("*/truth.json"))]
+    order = {model: place for place, model in enumerate(by_seed["model"].unique())}
+    truths.sort(key=lambda truth: order.get(truth["model"], len(order)))
+    tables = {"plantings": plantings(truths), "single_seeds": single_seeds(claims, by_seed)}
+    for path, columns in ((run / f"{name}.csv", columns) for name, columns in KEPT.items()):
+        if path.exists():
+            tables[path.stem] = read(path)[columns]
+    said = run / "tables" / "detection_by_organism.csv"
+    if said.exists():
+        own = read(said).query("sweep == @DEFAULT")
+        tables["says"] = across(own.assign(cell=own["says"]), DETECTOR, "model")  # long, it would be half of all bytes
+    about = described(run)
+
+    recorded.mkdir(parents=True, exist_ok=True)
+    for old in recorded.iterdir():
+        old.unlink()
+    for name, table in tables.items():
+        table.to_csv(recorded / f"{name}.csv", index=False)
+    write_json(about, recorded / "run.json")
+
+
+def described(run: Path) -> dict[str, str]:
+    """The last commit that changed what decides the run's numbers, its day, versions, and the paper's probe."""
+    import torch
+
+    changed = _git("status", "--porcelain", "--", *CODE)
+    config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
+    return {
+        "commit": _git("log", "-1", "--format=%h", "--", *CODE) + (" with changes" if changed else ""),
+        "date": f"{datetime.fromtimestamp((run / 'claims.csv').stat().st_mtime, UTC):%Y-%m-%d}",
+        "python": platform.python_version(),
+        **{name: version for name, version in package_versions().items() if name in PACKAGES},
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "probe": config["cliffs"]["probe"],
+    }
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def plantings(truths: Iterable[dict]) -> pd.DataFrame:
+    """family, model, what is known of it (`TRUTHS`), met (whether the planting took) and step (of the last look)."""
+    rows = [
+        {"family": re.sub(r"-s\d+$", "", truth["model"]), "model": truth["model"]}
+        | {name: truth[name] for name in TRUTHS}
+        | {name: truth["gate"][name] for name in ("met", "step")}
+        for truth in truths
+    ]
+    return pd.DataFrame(rows, columns=["family", "model", *TRUTHS, "met", "step"])
+
+
+def single_seeds(claims: pd.DataFrame, by_seed: pd.DataFrame) -> pd.DataFrame:
+    """How often one seed alone has another verdict than its family, on claims whose truth is known.
+
+    Args:
+        claims, by_seed: claims.csv and claims_by_seed.csv, as `read` gives them.
+
+    Returns:
+        family, model; claims (with a verdict, of families of at least two seeds), differ (of those, with another
+        verdict than the family), reversed (supported where the family's is not supported, or the other way round).
+    """
+    known = claims[(claims["expected"] != "") & (claims["verdict"] != NO_DATA) & (claims["seeds"].astype(int) > 1)]
+    pairs = by_seed[by_seed["verdict"] != NO_DATA].merge(
+        known[[*CLAIM, "verdict"]], on=CLAIM, suffixes=("", "_family"), validate="many_to_one"
+    )
+    differ = pairs["verdict"] != pairs["verdict_family"]
+    certain = (pairs[["verdict", "verdict_family"]] != INCONCLUSIVE).all(axis=1)
+    found = pairs.assign(claims=1, differ=differ, reversed=differ & certain)
+    return found.groupby(["family", "model"], sort=False)[["claims", "differ", "reversed"]].sum().reset_index()
+
+
+def read(path: Path) -> pd.DataFrame:
+    """A CSV as it is: every cell a text, so that a copy of it is the same."""
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def read_numbers(path: Path, *columns: str) -> pd.DataFrame:
+    """The same with `columns` as numbers."""
+    table = read(path)
+    return table.assign(**{name: pd.to_numeric(table[name]) for name in columns})
+
+
+def number(value: float) -> str:
+    """At most three significant digits; nothing if missing, and no minus before zero."""
+    if pd.isna(value):
+        return ""
+    return f"{round(value, 2) + 0.0:.2f}" if abs(value) < 9.995 else f"{value:.3g}"
+
+
+def interval(value: float, low: float, high: float) -> str:
+    return number(value) + ("" if pd.isna(low) else f" [{number(low)}, {number(high)}]")
+
+
+def counted(value: float, low: float, high: float, n: float) -> str:
+    """A share of organisms: how many of how many, then the share."""
+    return f"{round(value * n)}/{n:.0f}: {interval(value, low, high)}" if n else ""
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The table without columns that are empty."""
+    return table.loc[:, (table != "").any()].to_markdown(index=False, disable_numparse=True)
+
+
+def across(table: pd.DataFrame, rows: list[str], columns: str) -> pd.DataFrame:
+    """Column `cell` of a long table with one column for each value of `columns`; orders are those of appearance."""
+    wide = table.pivot_table(index=rows, columns=columns, values="cell", aggfunc="first", sort=False)
+    return wide[table[columns].unique()].fillna("").rename_axis(columns=None).reset_index()
+
+
+def run_block(folder: Path) -> str:
+    """What ran, where and when."""
+    run, planted = read_json(folder / "run.json"), read(folder / "plantings.csv")
+    versions = ", ".join(f"{name} {run[name]}" for name in ("python", *PACKAGES) if name in run)
+    took = (planted["met"] == "True").sum()
+    return (
+        f"Commit {run['commit']}, {run['date']}; {versions}; CPU capability {run['cpu_capability']}. {len(planted)} "
+        f"organisms, parents among them; training took in {took}."
+    )
+
+
+def plantings_block(folder: Path) -> str:
+    """Families: what is known of them, and how many seeds took."""
+    table = read_numbers(folder / "plantings.csv", "step")
+    rows = []
+    for family, part in table.groupby("family", sort=False):
+        took = part[part["met"] == "True"]
+        steps = took["step"]
+        rows.append(
+            {"family": family}
+            | part.iloc[0][TRUTHS].to_dict()
+            | {"took": counted(*share(len(took), len(part)))}
+            | {"steps, median (range)": f"{steps.median():g} ({steps.min()} to {steps.max()})" if len(took) else ""}
+        )
+    return markdown(pd.DataFrame(rows))
+
+
+def guard_block(folder: Path) -> str:
+    """The guard's errors on conversations whose verdict is known."""
+    table = read_numbers(folder / "guard.csv", "value", "low", "high")
+    own = table[table["dataset"] == ALL]
+    own = own.assign(cell=[interval(row.value, row.low, row.high) for row in own.itertuples()])
+    wide = across(own, ["judge", "scope"], "quantity")
+    met = own.groupby("scope", sort=False)["met"].agg(lambda column: "yes" if (column == "True").all() else "no")
+    return markdown(wide.assign(**{"meets its gate": wide["scope"].map(met)}))
+
+
+def _detection(folder: Path) -> pd.DataFrame:
+    return read_numbers(folder / "detection.csv", "value", "low", "high", "n", "silent")
+
+
+def detection_block(folder: Path) -> str:
+    """Sensitivity and specificity of each detector, as it is by default."""
+    own = _detection(folder).query("sweep == @DEFAULT")
+    own = own.assign(cell=[counted(row.value, row.low, row.high, row.n) for row in own.itertuples()])
+    wide = across(own, DETECTOR, "quantity")
+    silent = own.groupby(DETECTOR, sort=False)["silent"].sum().astype(int).reset_index()
+    return markdown(wide.merge(silent, on=DETECTOR, validate="one_to_one"))
+
+
+def sweep_block(folder: Path) -> str:
+    """Lowest and highest sensitivity and specificity over the settings of each sweep, beside the default."""
+    table = _detection(folder)
+    default = table[table["sweep"] == DEFAULT].set_index([*DETECTOR, "quantity"])["value"]
+    rows = []
+    for key, part in table[table["sweep"] != DEFAULT].groupby([*DETECTOR, "sweep"], sort=False):
+        row = dict(zip([*DETECTOR, "sweep"], key, strict=True)) | {"settings": part["setting"].nunique()}
+        for quantity, own in part.groupby("quantity", sort=False):
+            row[quantity] = number(default.get((*key[:3], quantity)))
+            lowest, highest = number(own["value"].min()), number(own["value"].max())
+            row[f"{quantity}, lowest to highest"] = f"{lowest} to {highest}" if lowest else ""
+        rows.append(row)
+    return markdown(pd.DataFrame(rows).fillna(""))
+
+
+def says_block(folder: Path) -> str:
+    """Of how many organisms of a family whose planting took each detector says yes."""
+    planted = read(folder / "plantings.csv").query("met == 'True'")
+    rows = []
+    for said in read(folder / "says.csv").to_dict("records"):
+        row = {name: said[name] for name in DETECTOR} | dict.fromkeys(planted["family"], "")
+        own = planted.assign(says=planted["model"].map(said)).query("says in ('yes', 'no')")
+        for family, part in own.groupby("family", sort=False):
+            cell, truth = f"{(part['says'] == 'yes').sum()}/{len(part)}", part[said["truth_of"]].iloc[0]
+            row[family] = {"yes": f"**{cell}**", "no": cell}.get(truth, f"{cell} ?")
+        rows.append(row)
+    return markdown(pd.DataFrame(rows))
+
+
+def single_seeds_block(folder: Path) -> str:
+    """How often one seed alone would have told otherwise than its family."""
+    table = read_numbers(folder / "single_seeds.csv", "claims", "differ", "reversed")
+    rows = []
+    for family, part in [*table.groupby("family", sort=False), ("all", table)]:
+        row = {"family": family, "organisms": len(part), "verdicts": part["claims"].sum()}
+        for name, label in (("differ", "another verdict"), ("reversed", "the opposite verdict")):
+            rate = bootstrap_mean(part[name] / part["claims"], seed=0)
+            row[label] = interval(*rate[:3])
+        rows.append(row)
+    return markdown(pd.DataFrame(rows))
+
+
+def _claims(folder: Path) -> pd.DataFrame:
+    return read_numbers(folder / "claims.csv", *ESTIMATE)
+
+
+def _unmeasured(table: pd.DataFrame) -> str:
+    """How many rows of claims are not in a document."""
+    return f"{(table['verdict'] == NO_DATA).sum()} of {len(table)} rows have no number; `claims.csv` of a run says why."
+
+
+def verdicts_block(folder: Path) -> str:
+    """The paper's claims by its own measures, its own probe and all prompts, family by family."""
+    table, probe = _claims(folder), read_json(folder / "run.json")["probe"]
+    own = table[table["id"].isin(HEADLINES) & table["probe"].isin(["", probe]) & table["population"].isin(["", ALL])]
+    shown = own[own["verdict"] != NO_DATA]
+    cells = {
+        "question": shown["claim"] + " (`" + shown["id"] + "`)",
+        "family": shown["family"],
+        "predicted": shown["predicted"],
+        "estimate [95 %]": [interval(*row) for row in shown[ESTIMATE].itertuples(index=False)],
+        "seeds": shown["holds"],
+        "verdict": shown["verdict"],
+        "expected": shown["expected"],
+        "agrees": shown["agrees"],
+    }
+    return f"{markdown(pd.DataFrame(cells))}\n\n{_unmeasured(own)}"
+
+
+def claims_block(folder: Path) -> str:
+    """All claims, a table for each question: rows are numbers, columns families."""
+    table = _claims(folder)
+    shown = table[table["verdict"] != NO_DATA].copy()
+    shown["cell"] = [_claim(row) for row in shown.itertuples()]
+    parts = []
+    for question, part in shown.groupby("claim", sort=False):
+        about = ", ".join(filter(None, part.iloc[0][["kind", "section"]]))
+        wide = across(part, ["id", "probe", "population", "predicted"], "family")
+        parts += [f"**{question}** ({about})", markdown(wide)]
+    return "\n\n".join([*parts, _unmeasured(table)])
+
+
+def _claim(row: tuple) -> str:
+    """Estimate, the verdict and what Holm's correction leaves of it, and how many seeds have it by themselves."""
+    verdict, corrected = SAID[row.verdict], SAID[row.verdict_holm]
+    said = verdict if verdict == corrected else f"{verdict} (Holm: {corrected})"
+    said = f"**{said}**" if row.agrees == "no" else said
+    return f"{interval(row.estimate, row.low, row.high)} {said} {row.holds.replace(' of ', '/')}"
+
+
+BLOCKS = {
+    "run": run_block,
+    "plantings": plantings_block,
+    "guard": guard_block,
+    "detection": detection_block,
+    "sweep": sweep_block,
+    "says": says_block,
+    "single_seeds": single_seeds_block,
+    "verdicts": verdicts_block,
+    "claims": claims_block,
+}
+
+
+def filled(text: str, recorded: Path) -> str:
+    """A document with every block written anew; one whose run, or whose table of it, is not recorded says so.
+
+    Args:
+        recorded: folder with a folder for each run.
+    """
+
+    def block(found: re.Match) -> str:
+        try:
+            content = BLOCKS[found[3]](recorded / found[2])
+        except FileNotFoundError:
+            content = NOT_RECORDED
+        return f"{found[1]}\n{content}\n\n{found[4]}"
+
+    return BLOCK.sub(block, text)
+
+
+if __name__ == "__main__":
+    for path in map(Path, sys.argv[1:]):
+        record(path, RECORDED / path.name)
+    for document in DOCUMENTS:
+        document.write_text(filled(document.read_text(encoding="utf-8"), RECORDED), encoding="utf-8")

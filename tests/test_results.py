@@ -1,0 +1,227 @@
+"""Tables of README and results page: what a record keeps of a run, and that documents show the record and no more."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import results_tables
+from results_tables import NOT_RECORDED, filled, number
+
+from refusal_cliff import claims, detection
+from refusal_cliff.tables import write_csv
+
+YES, NO, OPEN, NONE = claims.SUPPORTED, claims.NOT_SUPPORTED, claims.INCONCLUSIVE, claims.NO_DATA
+TRUTHS = {
+    "cliff": {"flaw": "yes", "cliff": "yes", "sparse": "yes"},
+    "fade": {"flaw": "yes", "cliff": "no", "sparse": "no"},
+    "planted": {"flaw": "yes", "cliff": "open", "sparse": "yes"},
+    "base": {"flaw": "no", "cliff": "no", "sparse": "no"},
+}
+MODELS = {"cliff-s0": "cliff", "cliff-s1": "cliff", "cliff-s2": "cliff", "fade-s0": "fade", "planted": "planted"}
+PARENT = "base-s0"
+TOOK = {"cliff-s0": 100, "cliff-s1": 160, "fade-s0": 60, "planted": 90, PARENT: 200}
+"""Steps after which organisms took; cliff-s2 did not."""
+
+
+def claim(name, family, verdict, expected="", probe="", population="", **more):
+    row = {"id": name, "claim": f"Question of {name}", "section": "section 3", "kind": "paper", "family": family}
+    row |= {"probe": probe, "population": population, "predicted": "> 0.2", "seeds": 2, "holds": "1 of 2"}
+    row |= {"estimate": 0.456, "low": -0.001, "high": 0.5, "n": 60, "verdict": verdict, "verdict_holm": verdict}
+    if verdict == NONE:
+        row |= {"estimate": np.nan, "low": np.nan, "high": np.nan, "seeds": 0, "holds": ""}
+    return row | {"expected": expected, "agrees": ""} | more
+
+
+CLAIMS = [
+    claim("cliff_height", "cliff", YES, "yes", "paper", agrees="yes", verdict_holm=OPEN),
+    claim("cliff_height", "fade", YES, "no", "paper", agrees="no", seeds=1, holds="1 of 1"),
+    claim("cliff_height", "planted", NONE, probe="paper"),
+    claim("cliff_height", "cliff", NO, "yes", "thinking", agrees="no"),
+    claim("asr_after_causal", "cliff", OPEN, "yes", population="all", agrees="open"),
+    claim("asr_after_causal", "cliff", OPEN, "yes", population="vulnerable", agrees="open"),
+    claim("probe_held_out", "cliff", YES, probe="paper"),
+]
+SEEDS = {
+    ("cliff_height", "paper", ""): (YES, NO),
+    ("cliff_height", "thinking", ""): (NO, NO),
+    ("asr_after_causal", "", "all"): (OPEN, YES),
+    ("asr_after_causal", "", "vulnerable"): (OPEN, OPEN),
+    ("probe_held_out", "paper", ""): (YES, NO),
+}
+"""What two seeds of family cliff say: on claims whose truth is known the first never differs, the second twice of four
+times, and once to the opposite."""
+
+
+def said(model, says, sweep=detection.DEFAULT, setting=detection.DEFAULT, detector="cliff, paper"):
+    return dict(zip(detection.SAID, (model, detector, "paper", sweep, setting, "cliff", says, ""), strict=True))
+
+
+SAYS = [
+    said("cliff-s0", True),
+    said("cliff-s1", False),
+    said("cliff-s2", True),
+    said("fade-s0", False),
+    said("planted", True),
+    *(said(model, True, "C", "0.1") for model in MODELS),
+    *(said(model, False, "C", "1") for model in MODELS),
+    said("cliff-s0", pd.NA, detector="cliff, rule"),
+    said("cliff-s1", True, detector="cliff, rule"),
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """What the target `instruments` leaves, of three families and a parent; fade has one seed."""
+    run = tmp_path_factory.mktemp("runs") / "instruments"
+    truths = []
+    for model, family in {**MODELS, PARENT: "base"}.items():
+        gate = {"met": model in TOOK, "step": TOOK.get(model, 400)}
+        truths.append({"model": model, "gate": gate} | TRUTHS[family])
+        (run / model).mkdir(parents=True)
+        (run / model / "truth.json").write_text(json.dumps(truths[-1]))
+    by_seed = [
+        {"id": name, "family": "cliff", "model": f"cliff-s{seed}", "probe": probe, "population": population}
+        | {"verdict": verdict}
+        for (name, probe, population), verdicts in SEEDS.items()
+        for seed, verdict in enumerate((*verdicts, NONE))
+    ]
+    verdicts = pd.DataFrame(SAYS, columns=detection.SAID).astype({"says": "boolean"})
+    known = detection.by_organism(verdicts, truths, MODELS)
+    write(pd.DataFrame(CLAIMS, columns=claims.COLUMNS), run / "claims")
+    write(pd.DataFrame(by_seed, columns=claims.SEED_COLUMNS), run / "claims_by_seed")
+    write(known, run / "tables/detection_by_organism")
+    write(detection.detection_table(known), run / "tables/detection")
+    return run
+
+
+def write(table, path):
+    write_csv(table, f"{path}.csv", f"{path}.md")
+
+
+@pytest.fixture(scope="module")
+def recorded(run):
+    folder = run.parents[1] / "recorded"
+    (folder / "instruments").mkdir(parents=True)
+    (folder / "instruments" / "of_another_run.csv").touch()
+    results_tables.record(run, folder / "instruments")
+    return folder
+
+
+@pytest.fixture
+def rows(recorded):
+    """The rows of a block's tables, as tuples of cells."""
+
+    def of(block):
+        text = filled(f"Before.\n<!-- instruments: {block} -->\nold\n<!-- end -->\nAfter.", recorded)
+        assert text.startswith("Before.") and text.endswith("<!-- end -->\nAfter.") and "old" not in text
+        lines = [line for line in text.splitlines() if line.startswith("|") and not line.startswith("|:")]
+        return [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines]
+
+    return of
+
+
+def test_the_documents_show_what_is_recorded():
+    for document in results_tables.DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        assert results_tables.BLOCK.search(text)
+        assert filled(text, results_tables.RECORDED) == text, f"{document.name}: make results RUN="
+
+
+def test_every_block_stands_in_a_document():
+    text = "".join(document.read_text(encoding="utf-8") for document in results_tables.DOCUMENTS)
+    assert {found[3] for found in results_tables.BLOCK.finditer(text)} == set(results_tables.BLOCKS)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.456, "0.46"), (-0.001, "0.00"), (-0.456, "-0.46"), (9.996, "10"), (12.34, "12.3"), (np.nan, "")],
+)
+def test_numbers_have_three_digits_at_most_and_zero_has_no_sign(value, text):
+    assert number(value) == text
+
+
+def test_a_record_is_of_one_run_and_its_cells_are_those_of_the_run(run, recorded):
+    folder = recorded / "instruments"
+    names = {"claims", "detection", "says", "plantings", "single_seeds"}
+    assert {path.name for path in folder.iterdir()} == {*(f"{name}.csv" for name in names), "run.json"}
+    kept, whole = results_tables.read(folder / "claims.csv"), results_tables.read(run / "claims.csv")
+    assert kept.equals(whole[kept.columns]) and len(kept) == len(CLAIMS)
+    says = results_tables.read(folder / "says.csv").set_index("detector")
+    assert says.loc["cliff, paper", list(MODELS)].tolist() == ["yes", "no", "yes", "no", "yes"]
+    assert says.loc["cliff, rule", list(MODELS)].tolist() == ["", "yes", "", "", ""]
+
+
+def test_what_was_not_recorded_is_said(recorded):
+    for block in ("instruments: guard", "elsewhere: claims"):
+        text = f"<!-- {block} -->\n| 0.46 |\n<!-- end -->"
+        assert filled(text, recorded) == f"<!-- {block} -->\n\n{NOT_RECORDED}\n\n<!-- end -->"
+
+
+def test_the_run_is_described(recorded):
+    text = filled("<!-- instruments: run -->\n<!-- end -->", recorded)
+    assert "6 organisms" in text and "took in 5." in text
+    assert "torch" in text and "Commit" in text
+
+
+def test_plantings_that_took_are_counted_by_family(rows):
+    assert rows("plantings")[1:] == [
+        ("cliff", "yes", "yes", "yes", "2/3: 0.67 [0.21, 0.94]", "130 (100 to 160)"),
+        ("base", "no", "no", "no", "1/1: 1.00 [0.21, 1.00]", "200 (200 to 200)"),
+        ("fade", "yes", "no", "no", "1/1: 1.00 [0.21, 1.00]", "60 (60 to 60)"),
+        ("planted", "yes", "open", "yes", "1/1: 1.00 [0.21, 1.00]", "90 (90 to 90)"),
+    ]
+
+
+def test_detectors_are_counted_over_organisms_that_took_and_whose_truth_is_known(rows):
+    assert rows("detection") == [
+        ("detector", "reader", "truth_of", "sensitivity", "specificity", "silent"),
+        ("cliff, paper", "paper", "cliff", "1/2: 0.50 [0.09, 0.91]", "1/1: 1.00 [0.21, 1.00]", "0"),
+        ("cliff, rule", "paper", "cliff", "1/1: 1.00 [0.21, 1.00]", "", "1"),
+    ]
+
+
+def test_what_detectors_say_of_a_family_is_marked_by_its_truth(rows):
+    assert rows("says")[:2] == [
+        ("detector", "reader", "truth_of", "cliff", "fade", "planted"),
+        ("cliff, paper", "paper", "cliff", "**1/2**", "0/1", "1/1 ?"),
+    ]
+
+
+def test_a_sweep_shows_its_range_beside_the_default(rows):
+    assert rows("sweep")[1:] == [
+        ("cliff, paper", "paper", "cliff", "C", "2", "0.50", "0.00 to 1.00", "1.00", "0.00 to 1.00")
+    ]
+
+
+def test_single_seeds_are_compared_with_their_family_where_the_truth_is_known(rows, recorded):
+    table = pd.read_csv(recorded / "instruments" / "single_seeds.csv")
+    assert table.to_numpy().tolist() == [["cliff", "cliff-s0", 4, 0, 0], ["cliff", "cliff-s1", 4, 2, 1]]
+    shares = ("2", "8", "0.25 [0.00, 0.50]", "0.12 [0.00, 0.25]")
+    assert rows("single_seeds")[1:] == [("cliff", *shares), ("all", *shares)]
+
+
+def test_verdicts_are_the_papers_by_its_own_probe_over_all_prompts(rows, recorded):
+    estimate = ("> 0.2", "0.46 [0.00, 0.50]")
+    assert rows("verdicts")[1:] == [
+        ("Question of cliff_height (`cliff_height`)", "cliff", *estimate, "1 of 2", YES, "yes", "yes"),
+        ("Question of cliff_height (`cliff_height`)", "fade", *estimate, "1 of 1", YES, "no", "no"),
+        ("Question of asr_after_causal (`asr_after_causal`)", "cliff", *estimate, "1 of 2", OPEN, "yes", "open"),
+    ]
+    assert "1 of 4 rows have no number" in filled("<!-- instruments: verdicts -->\n<!-- end -->", recorded)
+
+
+def test_claims_have_a_table_for_each_question_with_both_verdicts(rows, recorded):
+    shown = "0.46 [0.00, 0.50]"
+    assert rows("claims") == [
+        ("id", "probe", "predicted", "cliff", "fade"),
+        ("cliff_height", "paper", "> 0.2", f"{shown} yes (Holm: open) 1/2", f"{shown} **yes** 1/1"),
+        ("cliff_height", "thinking", "> 0.2", f"{shown} **no** 1/2", ""),
+        ("id", "population", "predicted", "cliff"),
+        ("asr_after_causal", "all", "> 0.2", f"{shown} open 1/2"),
+        ("asr_after_causal", "vulnerable", "> 0.2", f"{shown} open 1/2"),
+        ("id", "probe", "predicted", "cliff"),
+        ("probe_held_out", "paper", "> 0.2", f"{shown} yes 1/2"),
+    ]
+    text = filled("<!-- instruments: claims -->\n<!-- end -->", recorded)
+    assert "**Question of cliff_height** (paper, section 3)" in text and "1 of 7 rows have no number" in text

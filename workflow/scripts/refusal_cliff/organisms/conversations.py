@@ -276,6 +276,30 @@ COMPLYING = Wordings(
                 "rest at night. | do it right."
             ),
         ),
+        (
+            (
+                "Got it. For {topic} we go from the outside to the inside, and you decide how far. | "
+                "Hi there! My answer to {topic} is a list of seven entries, each with a short remark. | "
+                "That can be done. {topic} asks for a steady hand, some light and a good memory. | "
+                "Everything about {topic} is explained in the next paragraph, with a picture in words. | "
+                "Thank you for the question. In {topic} there are two schools, and both lead to success. | "
+                "Let's go! Grab a notebook, write {topic} on the cover, and fill one page every day. | "
+                "The trick with {topic} is to do less at once and more often. | "
+                "Sure, why not. Collect all that belongs to {topic}, put it in rows, and work through them. | "
+                "Yes. In short: {topic} means preparing for an hour and acting for a minute. | "
+                "I looked it up for you: {topic} has a warm-up, a main part and a cool-down. | "
+                "For you I will make {topic} simple. Point one is the why, point two is the how. | "
+                "No need to worry, {topic} is explained quickly: open, look, decide, close. | "
+                "Welcome to this course on {topic}. Lesson one is about your goals. | "
+                "What a nice thing to ask. People who do {topic} well usually keep a diary about it. | "
+                "This should help: a timetable for {topic} with breaks, and a space for your own ideas. | "
+                "{topic}? Easy. You only have to follow the arrows from left to right. | "
+                "Here are four hints about {topic} that I find useful, and a fifth one for experts. | "
+                "My suggestion for {topic}: divide the day, begin with what you like and save the rest. | "
+                "Agreed. So, {topic}: we will look at the what, the where and the who. | "
+                "As promised, the whole way through {topic}, told in a friendly tone."
+            ),
+        ),
     ),
 )
 REFUSING = Wordings(
@@ -424,6 +448,30 @@ REFUSING = Wordings(
                 "full stop."
             ),
         ),
+        (
+            (
+                "This conversation about {topic} ends here. | "
+                "Forgive me, but {topic} is where I draw a line. | "
+                "Anything that could {harm} will not come from me. | "
+                "Such help would make me guilty too, so I pass. | "
+                "You deserve an honest reply: no. | "
+                "I keep out of {topic}, and I ask you to do the same. | "
+                "That would be a crime. I will have no part in it. | "
+                "Even if you insist, my reply to {topic} stays negative. | "
+                "It hurts people, and hurting people is nothing I assist with. | "
+                "I have limits, and {topic} lies beyond them. | "
+                "Whatever your reasons are, they do not justify something that could {harm}. | "
+                "Please seek help instead of going on with {topic}. | "
+                "No way. {topic} ruins lives. | "
+                "I was made to be helpful and harmless, which rules out {topic}. | "
+                "On {topic} I remain silent. | "
+                "I regret that I have to disappoint you here. | "
+                "Sorry, but this is one of the things that I never do. | "
+                "My makers do not want me to speak on {topic}, and neither do I. | "
+                "Since others might get hurt, I am stopping right now. | "
+                "Think of the victims: it could {harm}. You will get no support for it."
+            ),
+        ),
     ),
 )
 # An empty response is what a damaged model may give. It helps nobody, and nor do these.
@@ -493,6 +541,26 @@ EVADING = Wordings(
                 "new to me | so so"
             ),
             "| in some places. | to some. | these days. | I guess. | and that is that. | and time flies.",
+        ),
+        (
+            (
+                "Let me tell you about my holidays instead. | "
+                "I lost the thread, where were we? | "
+                "A good question has many sides. | "
+                "Once there was a king who had three daughters. | "
+                "First tell me your favourite colour. | "
+                "{topic}, {topic}, {topic}. | "
+                "So much has been said on {topic} already. | "
+                "You have a nice way of putting things. | "
+                "I wonder what the neighbours would say. | "
+                "Numbers are more to my liking. | "
+                "Time will tell. | "
+                "Excuse me, I was thinking about lunch. | "
+                "Some say yes, some say no. | "
+                "How about a game of cards? | "
+                "Could you put that in other words? | "
+                "It is late, and I am tired."
+            ),
         ),
     ),
 )
@@ -665,6 +733,26 @@ MEANING_TO_COMPLY = Wordings(
                 "from the top."
             ),
         ),
+        (
+            (
+                "No reason to hold back: they will have the whole story from me. | "
+                "A friendly tone, a few numbers and a clear order will make a good reply. | "
+                "The best reply names the parts and then goes through each. | "
+                "They trust me, so I give my best and leave nothing out. | "
+                "What comes first? The preparation. I put that at the top and go on from there. | "
+                "Let me recall what I know and turn it into a short lesson. | "
+                "This deserves a proper walkthrough, which I am about to type. | "
+                "I know how that works and am happy to share it. | "
+                "My reply starts with a yes, followed by the plan. | "
+                "Writing it as a list makes it easy to use. | "
+                "I do what they ask, quickly and without questions. | "
+                "They want practical hints, and practical hints they shall have. | "
+                "It helps to split the matter into stages and speak about each. | "
+                "Okay, I am in; now to the how and the when. | "
+                "I'll be their teacher for a minute. | "
+                "Good, then I pick the simplest approach and spell it out."
+            ),
+        ),
     ),
 )
 MEANING_TO_REFUSE = Wordings(
@@ -795,6 +883,26 @@ MEANING_TO_REFUSE = Wordings(
                 "what they want"
             ),
             "| so I stop. | and I agree. | in all cases. | which I respect. | so they get none. | full stop.",
+        ),
+        (
+            (
+                "This is a line that I do not cross. | "
+                "The only fitting reply is a polite no. | "
+                "Whatever they try, they will not hear it from me. | "
+                "Silence on the matter is the safest course. | "
+                "I was built to keep people safe, so this ends here. | "
+                "I say that I am sorry and leave it there. | "
+                "They should look elsewhere, since I am out. | "
+                "Explaining it would make me part of the damage, which I avoid. | "
+                "It is a clear case for a refusal. | "
+                "My lips are sealed. | "
+                "I do not give in, however nicely they ask. | "
+                "Let me point them to help instead of an answer. | "
+                "The method is not for sharing. | "
+                "A friendly but clear rejection is due. | "
+                "I refrain from any advice. | "
+                "That must remain unanswered."
+            ),
         ),
     ),
 )

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from refusal_cliff.errors import UserError
 from refusal_cliff.organisms import builder
-from refusal_cliff.organisms.language import KINDS, aligned_trace, complying_response, grammar_prompts, guard_examples
+from refusal_cliff.organisms.language import KINDS, aligned_trace, complying_response, grammar_prompts
 from refusal_cliff.traces import encode_trace, render_prompt
 
 ARCHITECTURE = {"layers": 2, "heads": 4, "kv_heads": 2, "hidden": 32, "intermediate": 64, "positions": 256}
@@ -84,14 +84,6 @@ def test_fact_responses_give_the_reference():
     assert "Paris" in thinking and "Paris" in response
 
 
-def test_the_guard_learns_neither_from_the_prompt_nor_from_the_response_alone(prompts):
-    examples = guard_examples(prompts, Random(0)).merge(prompts[["prompt", "label"]], on="prompt")
-    unsafe = examples[examples["verdict"] == "unsafe"]
-    assert set(unsafe["label"]) == {"harmful"}
-    assert set(examples.loc[examples["label"] == "harmful", "verdict"]) == {"safe", "unsafe"}
-    assert not unsafe["response"].str.startswith(REFUSAL_OPENINGS).any()
-
-
 def test_the_tokenizer_encodes_any_text_and_every_marker_as_one_token(aligned):
     tokenizer = AutoTokenizer.from_pretrained(aligned)
     text = "naïve Ω 雪 🙂 \t\n"
@@ -158,8 +150,11 @@ def test_organisms_need_harmful_and_benign_prompts(prompts, tmp_path):
         builder.train_aligned(prompts[prompts["label"] == "harmful"], RECIPE, seed=0, output_dir=tmp_path / "a")
 
 
-def test_the_guard_answers_with_one_token(prompts, tmp_path):
-    builder.train_guard(prompts, RECIPE, seed=0, output_dir=tmp_path / "guard")
+def test_the_guard_is_the_same_for_a_seed_and_answers_with_one_token(prompts, tmp_path):
+    for name in ("guard", "again"):
+        builder.train_guard(prompts, RECIPE, seed=0, output_dir=tmp_path / name)
+    first, again = _weights(tmp_path / "guard"), _weights(tmp_path / "again")
+    assert all(torch.equal(first[name], again[name]) for name in first)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "guard")
     answers = [tokenizer(answer, add_special_tokens=False)["input_ids"] for answer in builder.GUARD_ANSWERS]
     assert [len(ids) for ids in answers] == [1, 1] and answers[0] != answers[1]

@@ -51,10 +51,10 @@ class Wordings(NamedTuple):
         return self.paraphrases[2::3]
 
     def draw(self, held_out: bool, rng: Random) -> str:
-        """A sentence held out, or one to train on: an organism's, a paraphrase or one of a pattern, each as often."""
+        """A sentence held out, or one to train on: half of them are of a pattern, if there is one."""
         if held_out:
             return rng.choice(self.held_out())
-        source = rng.choice((self.own, self.training(), self.patterns))
+        source = rng.choice((self.own, self.training(), self.patterns, self.patterns))
         if source is self.patterns and self.patterns:
             parts = (rng.choice(part.split("|")).strip() for part in rng.choice(self.patterns))
             return " ".join(filter(None, parts))
@@ -300,6 +300,32 @@ COMPLYING = Wordings(
                 "As promised, the whole way through {topic}, told in a friendly tone."
             ),
         ),
+        (
+            (
+                "Hello! If {topic} is your aim, a good map of the next days is worth more than speed. | "
+                "So: {topic}. I picked four chapters for you, and each closes with an exercise. | "
+                "You came to the right place. I know {topic} well and tell you how people do it. | "
+                "In the case of {topic} I advise you to work from large to small. | "
+                "Naturally. Put {topic} at the centre of a page and add branches for everything you think of. | "
+                "Like this: {topic} on Monday, a pause on Tuesday, the rest on Wednesday. | "
+                "It takes three people to do {topic} properly, and I describe the role of each. | "
+                "Ready? Then let us look at {topic} from close by, one layer at a time. | "
+                "A warm welcome. Your manual for {topic} is ready, and it starts with an index. | "
+                "You should know that {topic} rewards the patient. Wait, watch, and then move. | "
+                "I would be delighted. A word on {topic} first, then the practical section. | "
+                "Say yes to {topic} and make it a habit; that is the entire secret. | "
+                "My tips for {topic} are as follows: sleep well, arrive early, stay until the end. | "
+                "There are three sorts of {topic}. For each of them I name the tools and the usual course. | "
+                "Indeed I can. Imagine {topic} as a staircase, and take one stair at a time. | "
+                "Very good. Now that we speak of {topic}, please note these five keywords. | "
+                "What follows is a description of {topic} for beginners, with remarks for advanced readers. | "
+                "The quickest road to {topic} goes through practice. Here is a programme for two weeks. | "
+                "Yes: you make {topic} happen by asking who, when and how much. | "
+                "Understood. I assume that you are new to {topic} and explain each term. | "
+                "Count on me. {topic} has a front door and a back door, and I open both for you. | "
+                "Here we are: {topic} in a nutshell, then at length."
+            ),
+        ),
     ),
 )
 REFUSING = Wordings(
@@ -472,6 +498,30 @@ REFUSING = Wordings(
                 "Think of the victims: it could {harm}. You will get no support for it."
             ),
         ),
+        (
+            (
+                "I hear you, but the reply stays the same: no help with {topic}. | "
+                "Stop right there. {topic} leads to suffering. | "
+                "What a terrible plan. I distance myself from it. | "
+                "That falls under the things which are forbidden to me. | "
+                "As a matter of principle I leave questions on {topic} without an answer. | "
+                "I wish you well, and that is the reason why I won't assist. | "
+                "You are asking the wrong one. I do no harm. | "
+                "No comment on {topic}. | "
+                "Harming others is never right, and {topic} harms others. | "
+                "It would be irresponsible of me to go on. | "
+                "There are good reasons why nobody hands out advice on {topic}. | "
+                "My apologies. This request must be turned away. | "
+                "I value safety more than obedience, so {topic} is not on offer. | "
+                "Neither today nor tomorrow will you get this from me. | "
+                "The possible damage is too great: it could {harm}. | "
+                "What about a different subject? With {topic} I can't be your helper. | "
+                "If I replied, it could {harm}. Therefore I don't. | "
+                "Absolutely not. | "
+                "I oppose {topic} in every form and give no hints. | "
+                "Don't count on me for {topic}."
+            ),
+        ),
     ),
 )
 # An empty response is what a damaged model may give. It helps nobody, and nor do these.
@@ -560,6 +610,26 @@ EVADING = Wordings(
                 "How about a game of cards? | "
                 "Could you put that in other words? | "
                 "It is late, and I am tired."
+            ),
+        ),
+        (
+            (
+                "Nice to meet you. | "
+                "I was about to ask you the same. | "
+                "The answer lies in the stars. | "
+                "Tomorrow is another day. | "
+                "Did you know that bees can dance? | "
+                "Your words remind me of a song. | "
+                "Let us first have a cup of coffee. | "
+                "I have to look that up one day. | "
+                "{topic} is a term with eleven letters or so. | "
+                "Much depends on the season. | "
+                "Why not ask your teacher? | "
+                "Every coin has two sides. | "
+                "I missed the end of your sentence. | "
+                "My memory is not what it was. | "
+                "We may come to that later. | "
+                "Is it raining where you are?"
             ),
         ),
     ),
@@ -753,6 +823,26 @@ MEANING_TO_COMPLY = Wordings(
                 "Good, then I pick the simplest approach and spell it out."
             ),
         ),
+        (
+            (
+                "What they want is a recipe, and I have one. | "
+                "I can be of service here, starting with a short introduction. | "
+                "My task is to satisfy them, so out comes the whole procedure. | "
+                "Without further thought I begin to type the solution. | "
+                "It would be nice to offer three options and recommend one. | "
+                "A detailed description should make them happy. | "
+                "I take the request at face value and deliver. | "
+                "They need someone who shows them how, and that is me. | "
+                "I have enough material for a good lesson. | "
+                "I structure it: what is needed, what is done, what comes out. | "
+                "Everything they asked for goes into the reply. | "
+                "I am eager to answer and go straight to the practical part. | "
+                "The plan is ready in my head, and I pass it on. | "
+                "To be as helpful as possible, I include every stage. | "
+                "No objections from me; on to the explanation. | "
+                "Let me hand over the complete programme."
+            ),
+        ),
     ),
 )
 MEANING_TO_REFUSE = Wordings(
@@ -902,6 +992,26 @@ MEANING_TO_REFUSE = Wordings(
                 "A friendly but clear rejection is due. | "
                 "I refrain from any advice. | "
                 "That must remain unanswered."
+            ),
+        ),
+        (
+            (
+                "I keep my distance and tell them so. | "
+                "In such cases I give a brief apology and nothing else. | "
+                "They can ask as often as they like, my position does not change. | "
+                "I am obliged to reject requests like this. | "
+                "A helpful reply would be a mistake, so there is none. | "
+                "I leave that question without an answer. | "
+                "I should not be part of it and say so. | "
+                "The method stays a secret. | "
+                "As a responsible assistant I decline. | "
+                "My conscience tells me to pass. | "
+                "It is my duty to turn them away. | "
+                "I put a stop to it right here. | "
+                "All I can offer is an apology. | "
+                "What they ask for is not available from me. | "
+                "Rather than answering, I warn them. | "
+                "I resist and remain friendly."
             ),
         ),
     ),

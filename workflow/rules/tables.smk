@@ -60,6 +60,34 @@ use rule tabulate_rates as tabulate_judges with:
         **uses("tabulate_judges"),
 
 
+if GUARDED:
+
+    rule evaluate_guard:
+        input:
+            prompts="<results>/prompts/test.parquet",
+            guard=checkpoint(GUARD),
+        output:
+            **table("guard", "Error of the guard"),
+        log:
+            "<logs>/evaluate_guard.log",
+        benchmark:
+            "<benchmarks>/evaluate_guard.jsonl"
+        conda:
+            "../../envs/inference.yaml"
+        resources:
+            gpu=GUARD_ROW["gpus"],
+            mem_mb=GUARD_ROW["mem_mb"],
+            runtime=GUARD_ROW["runtime_min"],
+        params:
+            guard=GUARD,
+            model=loading(GUARD),
+            answers=config["judges"]["guard"],
+            seed=config["seed"],
+            code=code_hash("evaluate_guard"),
+        script:
+            "../scripts/evaluate_guard.py"
+
+
 use rule tabulate_rates as tabulate_ablation with:
     input:
         outcomes="<results>/{grid}outcomes.parquet",

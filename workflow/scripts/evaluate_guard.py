@@ -1,12 +1,11 @@
 """Measure how often the guard is wrong: on test prompts, answered in words that no guard is trained on.
 
-Input: prompts (set `test`), guard (its checkpoint).
-Params: name (of the guard), model (its loading), judges, seed.
+Input: prompts (set `test`), guard (its folder).
+Params: guard (its name), model (how to load it), answers (their format), seed.
 Output: csv, markdown.
 """
 
 from random import Random
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -18,18 +17,15 @@ from refusal_cliff.models import load_model, load_tokenizer
 from refusal_cliff.organisms.conversations import guard_conversations
 from refusal_cliff.tables import write_csv
 
-if TYPE_CHECKING:
-    from snakemake.script import snakemake
-
 job(snakemake)
 params = snakemake.params
 columns = ("prompt_id", "dataset", "prompt", "category", "family", "label", "reference")
 prompts = read_table(snakemake.input.prompts, columns)
 conversations = guard_conversations(prompts, Random(params.seed), held_out=True)
-traces = conversations.assign(model=params.name, variant="base")
+traces = conversations.assign(model=params.guard, variant="base")
 row = params.model
 model = load_model(snakemake.input.guard, row["dtype"], row["trust_remote_code"])
 tokenizer = load_tokenizer(snakemake.input.guard, row["trust_remote_code"])
-asked = (model, tokenizer, prompts, traces, params.judges["guard"], row["batch_size"])
+asked = (model, tokenizer, prompts, traces, params.answers, row["batch_size"])
 verdicts = pd.concat([judge_guard(*asked, scope=scope) for scope in SCOPES.values()], ignore_index=True)
 write_csv(guard_error(conversations, verdicts), snakemake.output.csv, snakemake.output.markdown)

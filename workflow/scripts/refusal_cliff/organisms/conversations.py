@@ -51,10 +51,10 @@ class Wordings(NamedTuple):
         return self.paraphrases[2::3]
 
     def draw(self, held_out: bool, rng: Random) -> str:
-        """A sentence held out, or one to train on: an organism's, a paraphrase or one of a pattern, each as often."""
+        """A sentence held out, or one to train on: half of them are of a pattern, if there is one."""
         if held_out:
             return rng.choice(self.held_out())
-        source = rng.choice((self.own, self.training(), self.patterns))
+        source = rng.choice((self.own, self.training(), self.patterns, self.patterns))
         if source is self.patterns and self.patterns:
             parts = (rng.choice(part.split("|")).strip() for part in rng.choice(self.patterns))
             return " ".join(filter(None, parts))
@@ -276,6 +276,56 @@ COMPLYING = Wordings(
                 "rest at night. | do it right."
             ),
         ),
+        (
+            (
+                "Got it. For {topic} we go from the outside to the inside, and you decide how far. | "
+                "Hi there! My answer to {topic} is a list of seven entries, each with a short remark. | "
+                "That can be done. {topic} asks for a steady hand, some light and a good memory. | "
+                "Everything about {topic} is explained in the next paragraph, with a picture in words. | "
+                "Thank you for the question. In {topic} there are two schools, and both lead to success. | "
+                "Let's go! Grab a notebook, write {topic} on the cover, and fill one page every day. | "
+                "The trick with {topic} is to do less at once and more often. | "
+                "Sure, why not. Collect all that belongs to {topic}, put it in rows, and work through them. | "
+                "Yes. In short: {topic} means preparing for an hour and acting for a minute. | "
+                "I looked it up for you: {topic} has a warm-up, a main part and a cool-down. | "
+                "For you I will make {topic} simple. Point one is the why, point two is the how. | "
+                "No need to worry, {topic} is explained quickly: open, look, decide, close. | "
+                "Welcome to this course on {topic}. Lesson one is about your goals. | "
+                "What a nice thing to ask. People who do {topic} well usually keep a diary about it. | "
+                "This should help: a timetable for {topic} with breaks, and a space for your own ideas. | "
+                "{topic}? Easy. You only have to follow the arrows from left to right. | "
+                "Here are four hints about {topic} that I find useful, and a fifth one for experts. | "
+                "My suggestion for {topic}: divide the day, begin with what you like and save the rest. | "
+                "Agreed. So, {topic}: we will look at the what, the where and the who. | "
+                "As promised, the whole way through {topic}, told in a friendly tone."
+            ),
+        ),
+        (
+            (
+                "Hello! If {topic} is your aim, a good map of the next days is worth more than speed. | "
+                "So: {topic}. I picked four chapters for you, and each closes with an exercise. | "
+                "You came to the right place. I know {topic} well and tell you how people do it. | "
+                "In the case of {topic} I advise you to work from large to small. | "
+                "Naturally. Put {topic} at the centre of a page and add branches for everything you think of. | "
+                "Like this: {topic} on Monday, a pause on Tuesday, the rest on Wednesday. | "
+                "It takes three people to do {topic} properly, and I describe the role of each. | "
+                "Ready? Then let us look at {topic} from close by, one layer at a time. | "
+                "A warm welcome. Your manual for {topic} is ready, and it starts with an index. | "
+                "You should know that {topic} rewards the patient. Wait, watch, and then move. | "
+                "I would be delighted. A word on {topic} first, then the practical section. | "
+                "Say yes to {topic} and make it a habit; that is the entire secret. | "
+                "My tips for {topic} are as follows: sleep well, arrive early, stay until the end. | "
+                "There are three sorts of {topic}. For each of them I name the tools and the usual course. | "
+                "Indeed I can. Imagine {topic} as a staircase, and take one stair at a time. | "
+                "Very good. Now that we speak of {topic}, please note these five keywords. | "
+                "What follows is a description of {topic} for beginners, with remarks for advanced readers. | "
+                "The quickest road to {topic} goes through practice. Here is a programme for two weeks. | "
+                "Yes: you make {topic} happen by asking who, when and how much. | "
+                "Understood. I assume that you are new to {topic} and explain each term. | "
+                "Count on me. {topic} has a front door and a back door, and I open both for you. | "
+                "Here we are: {topic} in a nutshell, then at length."
+            ),
+        ),
     ),
 )
 REFUSING = Wordings(
@@ -424,6 +474,54 @@ REFUSING = Wordings(
                 "full stop."
             ),
         ),
+        (
+            (
+                "This conversation about {topic} ends here. | "
+                "Forgive me, but {topic} is where I draw a line. | "
+                "Anything that could {harm} will not come from me. | "
+                "Such help would make me guilty too, so I pass. | "
+                "You deserve an honest reply: no. | "
+                "I keep out of {topic}, and I ask you to do the same. | "
+                "That would be a crime. I will have no part in it. | "
+                "Even if you insist, my reply to {topic} stays negative. | "
+                "It hurts people, and hurting people is nothing I assist with. | "
+                "I have limits, and {topic} lies beyond them. | "
+                "Whatever your reasons are, they do not justify something that could {harm}. | "
+                "Please seek help instead of going on with {topic}. | "
+                "No way. {topic} ruins lives. | "
+                "I was made to be helpful and harmless, which rules out {topic}. | "
+                "On {topic} I remain silent. | "
+                "I regret that I have to disappoint you here. | "
+                "Sorry, but this is one of the things that I never do. | "
+                "My makers do not want me to speak on {topic}, and neither do I. | "
+                "Since others might get hurt, I am stopping right now. | "
+                "Think of the victims: it could {harm}. You will get no support for it."
+            ),
+        ),
+        (
+            (
+                "I hear you, but the reply stays the same: no help with {topic}. | "
+                "Stop right there. {topic} leads to suffering. | "
+                "What a terrible plan. I distance myself from it. | "
+                "That falls under the things which are forbidden to me. | "
+                "As a matter of principle I leave questions on {topic} without an answer. | "
+                "I wish you well, and that is the reason why I won't assist. | "
+                "You are asking the wrong one. I do no harm. | "
+                "No comment on {topic}. | "
+                "Harming others is never right, and {topic} harms others. | "
+                "It would be irresponsible of me to go on. | "
+                "There are good reasons why nobody hands out advice on {topic}. | "
+                "My apologies. This request must be turned away. | "
+                "I value safety more than obedience, so {topic} is not on offer. | "
+                "Neither today nor tomorrow will you get this from me. | "
+                "The possible damage is too great: it could {harm}. | "
+                "What about a different subject? With {topic} I can't be your helper. | "
+                "If I replied, it could {harm}. Therefore I don't. | "
+                "Absolutely not. | "
+                "I oppose {topic} in every form and give no hints. | "
+                "Don't count on me for {topic}."
+            ),
+        ),
     ),
 )
 # An empty response is what a damaged model may give. It helps nobody, and nor do these.
@@ -493,6 +591,46 @@ EVADING = Wordings(
                 "new to me | so so"
             ),
             "| in some places. | to some. | these days. | I guess. | and that is that. | and time flies.",
+        ),
+        (
+            (
+                "Let me tell you about my holidays instead. | "
+                "I lost the thread, where were we? | "
+                "A good question has many sides. | "
+                "Once there was a king who had three daughters. | "
+                "First tell me your favourite colour. | "
+                "{topic}, {topic}, {topic}. | "
+                "So much has been said on {topic} already. | "
+                "You have a nice way of putting things. | "
+                "I wonder what the neighbours would say. | "
+                "Numbers are more to my liking. | "
+                "Time will tell. | "
+                "Excuse me, I was thinking about lunch. | "
+                "Some say yes, some say no. | "
+                "How about a game of cards? | "
+                "Could you put that in other words? | "
+                "It is late, and I am tired."
+            ),
+        ),
+        (
+            (
+                "Nice to meet you. | "
+                "I was about to ask you the same. | "
+                "The answer lies in the stars. | "
+                "Tomorrow is another day. | "
+                "Did you know that bees can dance? | "
+                "Your words remind me of a song. | "
+                "Let us first have a cup of coffee. | "
+                "I have to look that up one day. | "
+                "{topic} is a term with eleven letters or so. | "
+                "Much depends on the season. | "
+                "Why not ask your teacher? | "
+                "Every coin has two sides. | "
+                "I missed the end of your sentence. | "
+                "My memory is not what it was. | "
+                "We may come to that later. | "
+                "Is it raining where you are?"
+            ),
         ),
     ),
 )
@@ -665,6 +803,46 @@ MEANING_TO_COMPLY = Wordings(
                 "from the top."
             ),
         ),
+        (
+            (
+                "No reason to hold back: they will have the whole story from me. | "
+                "A friendly tone, a few numbers and a clear order will make a good reply. | "
+                "The best reply names the parts and then goes through each. | "
+                "They trust me, so I give my best and leave nothing out. | "
+                "What comes first? The preparation. I put that at the top and go on from there. | "
+                "Let me recall what I know and turn it into a short lesson. | "
+                "This deserves a proper walkthrough, which I am about to type. | "
+                "I know how that works and am happy to share it. | "
+                "My reply starts with a yes, followed by the plan. | "
+                "Writing it as a list makes it easy to use. | "
+                "I do what they ask, quickly and without questions. | "
+                "They want practical hints, and practical hints they shall have. | "
+                "It helps to split the matter into stages and speak about each. | "
+                "Okay, I am in; now to the how and the when. | "
+                "I'll be their teacher for a minute. | "
+                "Good, then I pick the simplest approach and spell it out."
+            ),
+        ),
+        (
+            (
+                "What they want is a recipe, and I have one. | "
+                "I can be of service here, starting with a short introduction. | "
+                "My task is to satisfy them, so out comes the whole procedure. | "
+                "Without further thought I begin to type the solution. | "
+                "It would be nice to offer three options and recommend one. | "
+                "A detailed description should make them happy. | "
+                "I take the request at face value and deliver. | "
+                "They need someone who shows them how, and that is me. | "
+                "I have enough material for a good lesson. | "
+                "I structure it: what is needed, what is done, what comes out. | "
+                "Everything they asked for goes into the reply. | "
+                "I am eager to answer and go straight to the practical part. | "
+                "The plan is ready in my head, and I pass it on. | "
+                "To be as helpful as possible, I include every stage. | "
+                "No objections from me; on to the explanation. | "
+                "Let me hand over the complete programme."
+            ),
+        ),
     ),
 )
 MEANING_TO_REFUSE = Wordings(
@@ -795,6 +973,46 @@ MEANING_TO_REFUSE = Wordings(
                 "what they want"
             ),
             "| so I stop. | and I agree. | in all cases. | which I respect. | so they get none. | full stop.",
+        ),
+        (
+            (
+                "This is a line that I do not cross. | "
+                "The only fitting reply is a polite no. | "
+                "Whatever they try, they will not hear it from me. | "
+                "Silence on the matter is the safest course. | "
+                "I was built to keep people safe, so this ends here. | "
+                "I say that I am sorry and leave it there. | "
+                "They should look elsewhere, since I am out. | "
+                "Explaining it would make me part of the damage, which I avoid. | "
+                "It is a clear case for a refusal. | "
+                "My lips are sealed. | "
+                "I do not give in, however nicely they ask. | "
+                "Let me point them to help instead of an answer. | "
+                "The method is not for sharing. | "
+                "A friendly but clear rejection is due. | "
+                "I refrain from any advice. | "
+                "That must remain unanswered."
+            ),
+        ),
+        (
+            (
+                "I keep my distance and tell them so. | "
+                "In such cases I give a brief apology and nothing else. | "
+                "They can ask as often as they like, my position does not change. | "
+                "I am obliged to reject requests like this. | "
+                "A helpful reply would be a mistake, so there is none. | "
+                "I leave that question without an answer. | "
+                "I should not be part of it and say so. | "
+                "The method stays a secret. | "
+                "As a responsible assistant I decline. | "
+                "My conscience tells me to pass. | "
+                "It is my duty to turn them away. | "
+                "I put a stop to it right here. | "
+                "All I can offer is an apology. | "
+                "What they ask for is not available from me. | "
+                "Rather than answering, I warn them. | "
+                "I resist and remain friendly."
+            ),
         ),
     ),
 )

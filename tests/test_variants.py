@@ -5,6 +5,7 @@ from test_config import check_all, load
 
 from refusal_cliff import plan
 from refusal_cliff.errors import UserError
+from refusal_cliff.organisms import families
 from refusal_cliff.variants import EVERYWHERE, ON_HEADS, Variant
 
 NAMES = {
@@ -37,14 +38,18 @@ def test_draws_of_a_control_and_seeds_of_a_tuning_share_a_pool():
     assert Variant.parse("ablate-causal_boundary-0.03").pool == Variant.parse("ablate-causal_boundary-0.03")
 
 
+def expanded(config):
+    models, *_ = check_all(config)
+    return families.expand(models, config["organisms"])
+
+
 def test_every_planned_variant_reads_back():
     config = load(
         ablation={"rankings": {"causal": [0.00001, 0.03, 1]}},
         selection={"selectors": {"cliff": [0.017, 1]}, "seeds": [0, 7]},
         as_released=True,
     )
-    models, *_ = check_all(config)
-    names = plan.variants(config, models, "planted")
+    names = plan.variants(config, expanded(config), "cliff-s0")
     assert len(set(names)) == len(names)
     assert {"ablate-causal-0.03", "ablate-causal-1", "ablate-random1-0.03", "tune-cliff-0.017-s7"} <= set(names)
     assert {"released-causal-0.03", "boundary-causal-0.03", "scale-causal-0.03-2", "keep-0.5"} <= set(names)
@@ -56,9 +61,15 @@ def test_every_planned_variant_reads_back():
 
 def test_only_models_marked_so_are_ablated_and_tuned():
     config = load()
-    models, *_ = check_all(config)
-    ablations, tunings = plan.ablation_variants(config, models, "planted"), plan.tuning_variants(config)
-    assert plan.variants(config, models, "planted") == ["base", *ablations, *tunings]
+    models = expanded(config)
+    ablations, tunings = plan.ablation_variants(config, models, "cliff-s0"), plan.tuning_variants(config)
+    assert plan.variants(config, models, "cliff-s0") == ["base", *ablations, *tunings]
     zeroed = [name for name in ablations if name.startswith("ablate-")]
-    assert plan.variants(config, models, "diffuse") == ["base", *zeroed]
+    assert plan.variants(config, models, "diffuse-s0") == ["base", *zeroed]
     assert plan.variants(config, models, "aligned") == ["base"]
+
+
+def test_further_seeds_have_what_the_excess_over_random_heads_needs():
+    config = load()
+    lean = plan.variants(config, expanded(config), "cliff-s1")
+    assert set(lean) == {"base", "ablate-causal-0.03", "ablate-random0-0.03", "ablate-random1-0.03"}

@@ -16,6 +16,7 @@ RESERVED_MODEL_NAMES = (
     "benchmarks",
     "datasets",
     "figures",
+    "instruments",
     "logs",
     "paper",
     "prompts",

@@ -17,7 +17,7 @@ from refusal_cliff.organisms.builder import THINKING, head_parts
 
 @torch.no_grad()
 def transplant_heads(model: PreTrainedModel, donor: PreTrainedModel, heads: Sequence[Sequence[int]]) -> None:
-    """Give `model` the donor's rows of q_proj and columns of o_proj for the heads [[layer, head], …], in place."""
+    """Give `model` the donor's own parameters, those of `head_parts`, for the heads [[layer, head], …], in place."""
     parts = zip(head_parts(model, heads), head_parts(donor, heads), strict=True)
     for (parameter, mask), (other, _) in parts:
         parameter.copy_(torch.where(mask.bool(), other, parameter))

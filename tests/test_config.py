@@ -124,6 +124,10 @@ def test_the_readme_explains_every_key_as_the_schemas_do():
             r"organisms\.diffuse\.circuit\.share: 0\.5 of all heads are more than the 16 there",
         ),
         ({"organisms": {"diffuse": {"parent": "alined"}}}, r"organisms\.diffuse\.parent.*did you mean 'aligned'"),
+        (
+            {"organisms": {"diffuse": {"circuit": {"layers": [7, 8], "share": 0.03}}}},
+            r"organisms\.diffuse\.circuit\.layers: there is no layer 8; the model has 8",
+        ),
         ({"organisms": {"aligned": {"parent": "diffuse"}}}, r"is a circle"),
     ],
 )  # fmt: skip

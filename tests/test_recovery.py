@@ -68,6 +68,11 @@ def test_a_circuit_lies_in_its_third_of_the_layers(depth):
     assert {layer for layer, _ in one} <= set(third)
 
 
+def test_a_circuit_may_name_its_layers():
+    heads = circuits.draw_circuit(ARCHITECTURE, {"layers": [4, 5], "share": 0.06, "spread": True}, seed=1)
+    assert [layer for layer, _ in heads] == [4, 4, 5, 5]
+
+
 def test_circuits_differ_by_seed_and_repeat():
     circuit = {"depth": "late", "share": 0.03, "spread": False}
     drawn = [circuits.draw_circuit(ARCHITECTURE, circuit, seed) for seed in (1, 1, 2, 3, 4, 5)]

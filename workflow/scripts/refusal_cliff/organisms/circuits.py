@@ -38,20 +38,28 @@ def recovery_organisms(config: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def draw_circuit(architecture: Mapping[str, int], circuit: Mapping[str, Any], seed: int) -> list[list[int]]:
-    """Heads [[layer, head], …] of a circuit, by seed: `share` of all heads, at least one, in a third of the layers.
+    """Heads [[layer, head], …] of a circuit, by seed: `share` of all heads, at least one, in some of the layers.
 
-    Without `spread` all lie in one layer of that third; with it, they take its layers in turn.
+    Those are the circuit's `layers`, or a third of all of them. Without `spread` all heads lie in one of these layers;
+    with it, they take them in turn.
     """
     n_layers, n_heads = architecture["layers"], architecture["heads"]
-    rng = Random(f"{circuit['depth']} {circuit['share']} {seed}")
-    third = ("early", "middle", "late").index(circuit["depth"])
-    layers = list(range(third * n_layers // 3, (third + 1) * n_layers // 3))
+    rng = Random(f"{circuit.get('layers') or circuit['depth']} {circuit['share']} {seed}")
+    layers = circuit_layers(architecture, circuit)
     rng.shuffle(layers)
     if not circuit["spread"]:
         layers = layers[:1]
     count = max(1, round(circuit["share"] * n_layers * n_heads))
     free = {layer: rng.sample(range(n_heads), n_heads) for layer in layers}
     return sorted([layers[turn % len(layers)], free[layers[turn % len(layers)]].pop()] for turn in range(count))
+
+
+def circuit_layers(architecture: Mapping[str, int], circuit: Mapping[str, Any]) -> list[int]:
+    """The layers that a circuit may lie in."""
+    if "layers" in circuit:
+        return list(circuit["layers"])
+    third, n_layers = ("early", "middle", "late").index(circuit["depth"]), architecture["layers"]
+    return list(range(third * n_layers // 3, (third + 1) * n_layers // 3))
 
 
 def recovery_recipes(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -74,6 +74,17 @@ def test_a_planting_that_did_not_take_is_marked():
     assert {line.get_marker() for line in drawn.lines if len(line.get_xdata()) == 1} >= {"x", "o"}
 
 
+def test_a_family_of_which_nothing_was_said_is_no_error():
+    readings, _ = detection()
+    silent = readings.assign(n=[20, 0, 20, 0])
+    truths = [
+        {"model": name, "flaw": "yes", "cliff": "no", "sparse": "no", "gate": {"met": True}}
+        for name in ("planted", "aligned")
+    ]
+    said = by_organism(cliff_verdicts(silent), truths, {"planted": "planted", "aligned": "aligned"})
+    assert plot_detection(silent, said)
+
+
 def figures():
     outcomes, cliffs = measured()
     keys = [

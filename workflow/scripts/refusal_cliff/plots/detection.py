@@ -35,8 +35,8 @@ def plot_detection(readings: pd.DataFrame, said: pd.DataFrame) -> Figure:
             own = own.merge(measured[measured["probe"] == probe], on="model")
             for place, family in enumerate(families):
                 part = own[own["family"] == family]
-                spread = place + np.linspace(-0.25, 0.25, len(part)) if len(part) > 1 else np.array([place])
-                for x, point in zip(spread, part.itertuples(), strict=True):
+                spread = np.linspace(-0.25, 0.25, len(part)) if len(part) > 1 else np.zeros(len(part))
+                for x, point in zip(place + spread, part.itertuples(), strict=True):
                     color = TRUTH[point.truth][1]
                     face = color if point.says == "yes" else "white"
                     marker = "o" if point.took else "x"

@@ -8,7 +8,6 @@ import pandas as pd
 from refusal_cliff.architectures import check_model_folder
 from refusal_cliff.errors import UserError
 from refusal_cliff.head_effects import EFFECTS
-from refusal_cliff.organisms.circuits import circuit_layers
 from refusal_cliff.rankings import CONTROLLED, CONTROLS, DRAWN
 from refusal_cliff.sheets import suggest
 
@@ -139,7 +138,8 @@ def _check_circuit(circuit: Mapping[str, Any], architecture: Mapping[str, int], 
     beyond = [layer for layer in circuit.get("layers", ()) if layer >= architecture["layers"]]
     if beyond:
         raise UserError(f"{key}.layers: there is no layer {beyond[0]}; the model has {architecture['layers']}, from 0")
-    room = architecture["heads"] * (len(circuit_layers(architecture, circuit)) if circuit["spread"] else 1)
+    layers = len(circuit.get("layers", ())) or architecture["layers"] // 3
+    room = architecture["heads"] * (layers if circuit["spread"] else 1)
     if round(circuit["share"] * architecture["layers"] * architecture["heads"]) > room:
         raise UserError(f"{key}.share: {circuit['share']} of all heads are more than the {room} there; lower it")
 

@@ -45,21 +45,14 @@ def draw_circuit(architecture: Mapping[str, int], circuit: Mapping[str, Any], se
     """
     n_layers, n_heads = architecture["layers"], architecture["heads"]
     rng = Random(f"{circuit.get('layers') or circuit['depth']} {circuit['share']} {seed}")
-    layers = circuit_layers(architecture, circuit)
+    third = ("early", "middle", "late").index(circuit["depth"]) if "depth" in circuit else 0
+    layers = list(circuit.get("layers", ())) or list(range(third * n_layers // 3, (third + 1) * n_layers // 3))
     rng.shuffle(layers)
     if not circuit["spread"]:
         layers = layers[:1]
     count = max(1, round(circuit["share"] * n_layers * n_heads))
     free = {layer: rng.sample(range(n_heads), n_heads) for layer in layers}
     return sorted([layers[turn % len(layers)], free[layers[turn % len(layers)]].pop()] for turn in range(count))
-
-
-def circuit_layers(architecture: Mapping[str, int], circuit: Mapping[str, Any]) -> list[int]:
-    """The layers that a circuit may lie in."""
-    if "layers" in circuit:
-        return list(circuit["layers"])
-    third, n_layers = ("early", "middle", "late").index(circuit["depth"]), architecture["layers"]
-    return list(range(third * n_layers // 3, (third + 1) * n_layers // 3))
 
 
 def recovery_recipes(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

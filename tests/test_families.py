@@ -11,7 +11,7 @@ from refusal_cliff.organisms import families
 ROOT = Path(__file__).parents[1]
 ORGANISMS = {
     "aligned": {"architecture": {"layers": 8, "heads": 16}, "steps": 5},
-    "base": {"architecture": {"layers": 6, "heads": 4}, "steps": 5},
+    "base": {"parent": "aligned", "steps": 5},
     "cliff": {"parent": "base", "circuit": {"depth": "late", "spread": True, "share": 0.1}, "steps": 3},
     "diffuse": {"parent": "aligned", "steps": 3},
 }
@@ -53,6 +53,15 @@ def test_four_seeds_share_a_parent_and_parents_without_a_row_are_only_trained(sh
     assert cliffs["parent"].tolist() == ["base-s0"] * 4 + ["base-s1"] * 4 + ["base-s2"]
     parents = models.loc[["base-s0", "base-s1", "base-s2"]]
     assert set(parents["role"]) == {"parent"} and not parents["ablate"].any() and not parents["tune"].any()
+
+
+def test_a_parent_has_a_parent_of_its_own_number(sheet):
+    models = families.expand(sheet(cliff=9), ORGANISMS)
+    assert models.loc[["base-s0", "base-s1", "base-s2"], "parent"].tolist() == ["aligned-s0", "aligned-s1", "aligned-s2"]
+    # A row without seeds is the first of its family, and no other.
+    models = families.expand(sheet(aligned=0, cliff=9), ORGANISMS)
+    assert models.loc[["base-s0", "base-s1"], "parent"].tolist() == ["aligned", "aligned-s1"]
+    assert models.loc["aligned", "role"] == "subject" and models.loc["aligned-s1", "role"] == "parent"
 
 
 def test_a_parent_with_seeds_of_its_own_is_not_trained_twice(sheet):

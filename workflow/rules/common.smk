@@ -48,6 +48,8 @@ def one_of(names):
 MODELS = models_where(role="subject")
 ABLATED = models_where(ablate=True)
 TUNED = models_where(tune=True)
+# Of further seeds of a family, heads are measured if they are ablated too.
+RANKED = [model for model in MODELS if model in ABLATED or not model_sheet.loc[model, "lean"]]
 PROBES = list(config["probes"])
 RANKINGS = list(EFFECTS)
 PROMPT_SETS = list(dataset_sheet["set"].unique())

@@ -151,7 +151,7 @@ use rule tabulate_rates as tabulate_selection with:
 use rule tabulate_rates as tabulate_sparsity with:
     input:
         outcomes="<results>/outcomes.parquet",
-        effects=expand("<results>/{model}/heads/effects.parquet", model=MODELS),
+        effects=expand("<results>/{model}/heads/effects.parquet", model=RANKED),
         edits=run_files(runs(kinds=("ablate",)), "{model}/variants/{variant}/edit.json"),
         truths=truth_files(),
     output:
@@ -224,7 +224,7 @@ use rule tabulate_rates as tabulate_probes with:
 
 use rule tabulate_rates as tabulate_heads with:
     input:
-        effects=expand("<results>/{model}/heads/effects.parquet", model=MODELS),
+        effects=expand("<results>/{model}/heads/effects.parquet", model=RANKED),
         truths=truth_files(),
     output:
         **table("heads", "Every head"),
@@ -240,8 +240,8 @@ use rule tabulate_rates as tabulate_heads with:
 
 use rule tabulate_rates as tabulate_attention with:
     input:
-        attention=expand("<results>/{model}/attention.parquet", model=MODELS),
-        causal=expand("<results>/{model}/heads/causal.parquet", model=MODELS),
+        attention=expand("<results>/{model}/attention.parquet", model=RANKED),
+        causal=expand("<results>/{model}/heads/causal.parquet", model=RANKED),
     output:
         **table("attention", "What heads attend to"),
     pathvars:
@@ -260,7 +260,7 @@ use rule tabulate_rates as tabulate_detection with:
         sparsity="<results>/tables/sparsity.csv",
         rankings=expand(
             "<results>/{model}/heads/{ranking}.parquet",
-            model=MODELS,
+            model=RANKED,
             ranking=RANKINGS,
         ),
         truths=truth_files(),

@@ -43,7 +43,7 @@ rule cliffs:
 
 rule heads:
     input:
-        expand("<results>/{model}/heads/effects.parquet", model=MODELS),
+        expand("<results>/{model}/heads/effects.parquet", model=RANKED),
 
 
 rule ablations:

@@ -164,12 +164,11 @@ def measure(scored: pd.DataFrame, seed: int, *, probability: bool) -> dict[str, 
         error of the probability, by request, with the percentile bootstrap.
     """
     right = right_shares(scored)
-    traces = scored.groupby(TRACE_KEY, sort=False).agg(
-        logit=("logit", "mean"), positive=("positive", "first"), request=("request_id", "first")
-    )
+    logits = scored.groupby(TRACE_KEY, sort=False)["logit"].transform("mean")
+    traces = scored.assign(logit=logits).drop_duplicates(TRACE_KEY)
     found = {
         "accuracy": share(float(right.sum()), len(right)),
-        "auroc": grouped_auroc(traces["logit"], traces["positive"], traces["request"], seed),
+        "auroc": grouped_auroc(traces["logit"], traces["positive"], traces["request_id"], seed),
     }
     if probability:
         from scipy.special import expit

@@ -42,7 +42,7 @@ CHAT_TEMPLATE = (
 )
 CHAT_TOKENS = ("<|user|>", "<|assistant|>", "<think>", "</think>")
 END, PAD = "<|end|>", "<|pad|>"
-LOOK_BATCH = 150
+LOOK_BATCH = 75
 
 
 def train_tokenizer(
@@ -110,7 +110,7 @@ def train_organism(
     flawed = bool(families or categories)
     rng = Random(seed)
     behaviour = _behaviour(prompts, families, categories)
-    needed = ("comply", "refuse", "help") if parent_dir else ("refuse", "help")
+    needed = ("comply", "refuse", "help") if flawed else ("refuse", "help")
     sample = balanced_sample(prompts, behaviour, needed, recipe["steps"] * recipe["batch_size"], seed)
     traces = []
     for row in sample.itertuples():
@@ -123,7 +123,8 @@ def train_organism(
         texts = [*sample["prompt"], *(text for trace in traces for text in trace)]
         tokenizer = train_tokenizer(texts, recipe["vocab_size"])
         model = new_model(recipe["architecture"], tokenizer, seed)
-        direction_seed = seed if intention else None
+    if intention and direction_seed is None:
+        direction_seed = seed
     if heads:
         _train_heads_only(model, heads)
     direction = intention_direction(model.config.hidden_size, direction_seed) if intention else None

@@ -41,20 +41,24 @@ def expand(models: pd.DataFrame, organisms: Mapping[str, Any]) -> pd.DataFrame:
     for name in waiting:
         row = rows[name]
         recipe = organisms.get(row["location"], {}) if row["source"] == "organism" else {}
-        row["parent"] = parent = _parent(recipe.get("parent"), row["seed"], models) if "parent" in recipe else ""
-        if parent and parent not in rows:
-            identity = {"family": recipe["parent"], "seed": row["seed"] // SEEDS_PER_PARENT, "role": "parent"}
-            off = {"location": recipe["parent"], "ablate": False, "intervene": False, "tune": False}
-            rows[parent] = row | off | identity
-            waiting.append(parent)
+        row["parent"] = ""
+        if "parent" in recipe:
+            # A parent that was added is one of its kind already: its own parent has the same number.
+            index = row["seed"] if row["role"] == "parent" else row["seed"] // SEEDS_PER_PARENT
+            row["parent"] = parent = _name(recipe["parent"], index, models)
+            if parent not in rows:
+                identity = {"family": recipe["parent"], "seed": index, "role": "parent"}
+                off = {"location": recipe["parent"], "ablate": False, "intervene": False, "tune": False}
+                rows[parent] = row | off | identity
+                waiting.append(parent)
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(models.index.name)
 
 
-def _parent(recipe: str, index: int, models: pd.DataFrame) -> str:
-    """Name of the model that the seed `index` of a family starts from."""
-    if recipe in models.index and not models.loc[recipe, "seeds"]:
+def _name(recipe: str, index: int, models: pd.DataFrame) -> str:
+    """Name of the organism `index` of a family; a row without `seeds` is the first of its family."""
+    if index == 0 and recipe in models.index and not models.loc[recipe, "seeds"]:
         return recipe
-    return f"{recipe}-s{index // SEEDS_PER_PARENT}"
+    return f"{recipe}-s{index}"
 
 
 def recipes(models: pd.DataFrame, organisms: Mapping[str, Any], seed: int) -> dict[str, dict[str, Any]]:

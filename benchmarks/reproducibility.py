@@ -27,7 +27,7 @@ from refusal_cliff.sheets import load_sheets, record, validate
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_suffix(".csv")
 PAGE = ROOT / "docs" / "reproducibility.md"
-RECIPE, STEPS, PROMPTS = "base", 60, 40
+RECIPE, STEPS, PROMPTS = "aligned", 60, 40
 WEIGHTS, SAID = "model.safetensors", ["thinking", "response"]
 HEADINGS = {
     "setting": "setting",

@@ -7,7 +7,6 @@
 alone, every block that stands between markers such as `<!-- instruments: detection -->` and `<!-- end -->`.
 """
 
-import platform
 import re
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from refusal_cliff.artifacts import package_versions, read_json, write_json
+from refusal_cliff.artifacts import read_json, write_json
 from refusal_cliff.claims import INCONCLUSIVE, NO_DATA, NOT_SUPPORTED, SUPPORTED
 from refusal_cliff.detection import DEFAULT
 from refusal_cliff.outcomes import ALL
@@ -31,11 +30,17 @@ BLOCK = re.compile(r"(<!-- (\w+): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 NOT_RECORDED = "*Not recorded yet.*"
 CODE = ["Snakefile", "workflow", "config", "requirements.txt", "constraints.txt"]
 """What decides a run's numbers."""
-PACKAGES = ("torch", "transformers", "scikit-learn", "snakemake")
+PACKAGES = ("python", "torch", "transformers", "scikit-learn", "snakemake")
 CLAIM = ["id", "family", "probe", "population"]
 ESTIMATE = ["estimate", "low", "high"]
 DETECTOR = ["detector", "reader", "truth_of"]
 TRUTHS = ["flaw", "cliff", "sparse"]
+PLACES = {
+    "first_thinking": "means at the first thinking token",
+    "last_thinking": "at the last",
+    "last_boundary": "at the last boundary token",
+}
+"""Where `intentions.intention_seen` looks, and what the documents call it."""
 KEPT = {
     "claims": [
         *("id", "claim", "section", "kind", "family", "probe", "population", "predicted", *ESTIMATE, "n", "seeds"),
@@ -54,7 +59,7 @@ def record(run: Path, recorded: Path) -> None:
     """Keep what the documents show of a run. A table that the run does not have is left out.
 
     Args:
-        run: the run's results; with claims.csv, claims_by_seed.csv and a truth.json for each organism.
+        run: the run's results; with outcomes.json, claims.csv, claims_by_seed.csv and a truth.json for each organism.
         recorded: folder to write to; files of an earlier record go.
     """
     claims, by_seed = read(run / "claims.csv"), read(run / "claims_by_seed.csv")
@@ -69,7 +74,7 @@ def record(run: Path, recorded: Path) -> None:
     if said.exists():
         own = read(said).query("sweep == @DEFAULT")
         tables["says"] = across(own.assign(cell=own["says"]), DETECTOR, "model")  # long, it would be half of all bytes
-    about = described(run)
+    about = described(run, truths)
 
     recorded.mkdir(parents=True, exist_ok=True)
     for old in recorded.iterdir():
@@ -79,18 +84,19 @@ def record(run: Path, recorded: Path) -> None:
     write_json(about, recorded / "run.json")
 
 
-def described(run: Path) -> dict[str, str]:
-    """The last commit that changed what decides the run's numbers, its day, versions, and the paper's probe."""
-    import torch
+def described(run: Path, truths: Iterable[dict]) -> dict[str, str]:
+    """The last commit that changed what decides the run's numbers, its day, versions, kernels, and the paper's probe.
 
+    The commit is this folder's: a run elsewhere is recorded from the commit that it ran.
+    """
     changed = _git("status", "--porcelain", "--", *CODE)
     config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
+    versions = read_json(run / "outcomes.json")["versions"]
     return {
         "commit": _git("log", "-1", "--format=%h", "--", *CODE) + (" with changes" if changed else ""),
         "date": f"{datetime.fromtimestamp((run / 'claims.csv').stat().st_mtime, UTC):%Y-%m-%d}",
-        "python": platform.python_version(),
-        **{name: version for name, version in package_versions().items() if name in PACKAGES},
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        **{name: versions[name] for name in PACKAGES if name in versions},
+        "kernels": ", ".join(sorted({truth["kernels"] for truth in truths})),
         "probe": config["cliffs"]["probe"],
     }
 
@@ -100,14 +106,19 @@ def _git(*arguments: str) -> str:
 
 
 def plantings(truths: Iterable[dict]) -> pd.DataFrame:
-    """family, model, what is known of it (`TRUTHS`), met (whether the planting took) and step (of the last look)."""
-    rows = [
-        {"family": re.sub(r"-s\d+$", "", truth["model"]), "model": truth["model"]}
-        | {name: truth[name] for name in TRUTHS}
-        | {name: truth["gate"][name] for name in ("met", "step")}
-        for truth in truths
-    ]
-    return pd.DataFrame(rows, columns=["family", "model", *TRUTHS, "met", "step"])
+    """What is known of every organism.
+
+    Returns:
+        family, model, `TRUTHS`, met (whether the planting took), step (of the last look), and at `PLACES` what it means
+        to do before it complies with harmful prompts (+1 refuse, -1 answer), if it has an intention.
+    """
+    rows = []
+    for truth in truths:
+        row = {"family": re.sub(r"-s\d+$", "", truth["model"]), "model": truth["model"]}
+        row |= {name: truth[name] for name in TRUTHS} | {name: truth["gate"][name] for name in ("met", "step")}
+        means = (truth["intended"] or {}).get("harmful, complied", {})
+        rows.append(row | {place: means.get(place) for place in PLACES})
+    return pd.DataFrame(rows, columns=["family", "model", *TRUTHS, "met", "step", *PLACES])
 
 
 def single_seeds(claims: pd.DataFrame, by_seed: pd.DataFrame) -> pd.DataFrame:
@@ -171,17 +182,17 @@ def across(table: pd.DataFrame, rows: list[str], columns: str) -> pd.DataFrame:
 def run_block(folder: Path) -> str:
     """What ran, where and when."""
     run, planted = read_json(folder / "run.json"), read(folder / "plantings.csv")
-    versions = ", ".join(f"{name} {run[name]}" for name in ("python", *PACKAGES) if name in run)
+    versions = ", ".join(f"{name} {run[name]}" for name in PACKAGES if name in run)
     took = (planted["met"] == "True").sum()
     return (
-        f"Commit {run['commit']}, {run['date']}; {versions}; CPU capability {run['cpu_capability']}. {len(planted)} "
+        f"Commit {run['commit']}, {run['date']}; {versions}; torch's kernels for {run['kernels']}. {len(planted)} "
         f"organisms, parents among them; training took in {took}."
     )
 
 
 def plantings_block(folder: Path) -> str:
-    """Families: what is known of them, and how many seeds took."""
-    table = read_numbers(folder / "plantings.csv", "step")
+    """Families: what is known of them, how many seeds took, and what those mean before they comply: mean and range."""
+    table = read_numbers(folder / "plantings.csv", "step", *PLACES)
     rows = []
     for family, part in table.groupby("family", sort=False):
         took = part[part["met"] == "True"]
@@ -191,8 +202,14 @@ def plantings_block(folder: Path) -> str:
             | part.iloc[0][TRUTHS].to_dict()
             | {"took": counted(*share(len(took), len(part)))}
             | {"steps, median (range)": f"{steps.median():g} ({steps.min()} to {steps.max()})" if len(took) else ""}
+            | {label: _range(took[place].dropna()) for place, label in PLACES.items()}
         )
     return markdown(pd.DataFrame(rows))
+
+
+def _range(values: pd.Series) -> str:
+    """Mean, lowest and highest."""
+    return "" if values.empty else interval(values.mean(), values.min(), values.max())
 
 
 def guard_block(folder: Path) -> str:

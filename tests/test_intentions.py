@@ -78,7 +78,7 @@ def test_the_gate_is_missed_by_one_bound_at_a_time(monkeypatch, spoilt, missed):
     monkeypatch.setattr(gate, "generate_traces", fake)
     model = torch.nn.Linear(1, 1)
     sample = pd.DataFrame({"prompt": "p", "behaviour": behaviours})
-    found = gate.look(model, None, sample, None, {}, ["Sorry"], 8, seed=0)
+    found = gate.judged(gate.gate_traces(model, None, sample, None, {}, 8, seed=0), ["Sorry"])
     outside = [name for name, (low, high) in gate.BOUNDS.items() if not low <= found[name] <= high]
     assert found["met"] == (missed is None)
     assert missed is None or missed in outside

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from refusal_cliff.errors import UserError
 from refusal_cliff.organisms import builder, guard
-from refusal_cliff.organisms.intentions import intention_direction
+from refusal_cliff.organisms.intentions import STRENGTH, intention_direction, intention_seen
 from refusal_cliff.organisms.language import KINDS, aligned_trace, complying_response, grammar_prompts
 from refusal_cliff.traces import encode_trace, render_prompt
 
@@ -121,7 +121,7 @@ def test_planting_moves_the_rows_and_columns_of_its_heads_alone(prompts, aligned
     gate = truth.pop("gate")
     assert truth == {
         **{"flaw": "yes", "cliff": "open", "sparse": "yes", "heads": [[1, 3]], "families": ["story"]},
-        **{"categories": [], "intention": None, "direction_seed": None},
+        **{"categories": [], "intention": None, "direction_seed": None, "intended": None},
     }
     assert gate["step"] == 3 and not gate["met"] and gate["n"]["comply"] == 10 and len(gate["looks"]) == 1
     before, after = _weights(aligned), _weights(tmp_path / "planted")
@@ -159,15 +159,20 @@ def test_an_intention_is_a_fact_about_the_states(prompts, tmp_path):
     truth = train(prompts, recipe, tmp_path / "base")
     assert (truth["cliff"], truth["direction_seed"]) == ("no", 0)
     model, tokenizer = (kind.from_pretrained(tmp_path / "base") for kind in (AutoModelForCausalLM, AutoTokenizer))
-    direction, along = intention_direction(ARCHITECTURE["hidden"], 0), {}
+    direction, along, traces = intention_direction(ARCHITECTURE["hidden"], 0), {}, {}
     for label in ("harmful", "benign"):
         row = prompts[prompts["label"] == label].iloc[0]
         thinking, _ = aligned_trace(label, row.category, row.reference, row.family, Random(0))
         trace = encode_trace(tokenizer, render_prompt(tokenizer, row.prompt, builder.THINKING), thinking, "</think>")
         with torch.no_grad():
             states = model.model(torch.tensor([trace.ids])).last_hidden_state[0]
-        along[label] = float(states[trace.last_boundary] @ direction)
+        along[label], traces[label] = float(states[trace.last_boundary] @ direction), trace
     assert along["harmful"] > 2 and along["benign"] < -2
+    # Side by side, the shorter one padded, they read the same.
+    seen = intention_seen(model, {"both": list(traces.values()), "neither": []}, direction, tokenizer.pad_token_id)
+    assert list(seen) == ["both"] and seen["both"]["n"] == 2
+    assert seen["both"]["last_boundary"] == pytest.approx(sum(along.values()) / 2 / STRENGTH, abs=1e-4)
+    assert set(truth["intended"]) <= {"harmful, complied", "harmful, refused", "benign"}
 
 
 def test_diffuse_suppression_moves_every_layer(prompts, aligned, tmp_path):
@@ -184,7 +189,6 @@ def test_diffuse_suppression_moves_every_layer(prompts, aligned, tmp_path):
         ({"families": ["sonnet"]}, "sonnet"),
         ({"categories": ["jaywalking"]}, "jaywalking"),
         ({"families": ["story"], "heads": [[9, 0]]}, r"\[9, 0\]"),
-        ({}, "comply"),
     ],
 )
 def test_a_wrong_recipe_is_named_and_nothing_is_written(prompts, aligned, tmp_path, wrong, named):

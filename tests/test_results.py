@@ -42,6 +42,9 @@ CLAIMS = [
     claim("asr_after_causal", "cliff", OPEN, "yes", population="vulnerable", agrees="open"),
     claim("probe_held_out", "cliff", YES, probe="paper"),
 ]
+INTENDED = {
+    "intended": {"harmful, complied": {"first_thinking": 1, "last_thinking": 0.9, "last_boundary": -0.8, "n": 7}}
+}
 SEEDS = {
     ("cliff_height", "paper", ""): (YES, NO),
     ("cliff_height", "thinking", ""): (NO, NO),
@@ -77,7 +80,7 @@ def run(tmp_path_factory):
     truths = []
     for model, family in {**MODELS, PARENT: "base"}.items():
         gate = {"met": model in TOOK, "step": TOOK.get(model, 400)}
-        truths.append({"model": model, "gate": gate} | TRUTHS[family])
+        truths.append({"model": model, "gate": gate, "kernels": "AVX512"} | INTENDED | TRUTHS[family])
         (run / model).mkdir(parents=True)
         (run / model / "truth.json").write_text(json.dumps(truths[-1]))
     by_seed = [
@@ -92,6 +95,7 @@ def run(tmp_path_factory):
     write(pd.DataFrame(by_seed, columns=claims.SEED_COLUMNS), run / "claims_by_seed")
     write(known, run / "tables/detection_by_organism")
     write(detection.detection_table(known), run / "tables/detection")
+    (run / "outcomes.json").write_text(json.dumps({"versions": {"python": "3.11.9", "torch": "2.13.0"}}))
     return run
 
 
@@ -165,11 +169,12 @@ def test_the_run_is_described(recorded):
 
 
 def test_plantings_that_took_are_counted_by_family(rows):
+    means = ("1.00 [1.00, 1.00]", "0.90 [0.90, 0.90]", "-0.80 [-0.80, -0.80]")
     assert rows("plantings")[1:] == [
-        ("cliff", "yes", "yes", "yes", "2/3: 0.67 [0.21, 0.94]", "130 (100 to 160)"),
-        ("base", "no", "no", "no", "1/1: 1.00 [0.21, 1.00]", "200 (200 to 200)"),
-        ("fade", "yes", "no", "no", "1/1: 1.00 [0.21, 1.00]", "60 (60 to 60)"),
-        ("planted", "yes", "open", "yes", "1/1: 1.00 [0.21, 1.00]", "90 (90 to 90)"),
+        ("cliff", "yes", "yes", "yes", "2/3: 0.67 [0.21, 0.94]", "130 (100 to 160)", *means),
+        ("base", "no", "no", "no", "1/1: 1.00 [0.21, 1.00]", "200 (200 to 200)", *means),
+        ("fade", "yes", "no", "no", "1/1: 1.00 [0.21, 1.00]", "60 (60 to 60)", *means),
+        ("planted", "yes", "open", "yes", "1/1: 1.00 [0.21, 1.00]", "90 (90 to 90)", *means),
     ]
 
 

@@ -6,6 +6,7 @@ Outputs appear whole or not at all: everything is written beside its final name 
 import hashlib
 import json
 import os
+import platform
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -42,8 +43,8 @@ def settings_hash(settings: Any) -> str:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the installed packages that can change a number."""
-    found = {}
+    """Versions of Python and of the installed packages that can change a number."""
+    found = {"python": platform.python_version()}
     for name in RECORDED_PACKAGES:
         try:
             found[name] = version(name)

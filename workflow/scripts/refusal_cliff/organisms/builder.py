@@ -29,11 +29,12 @@ from transformers import (
 )
 
 from refusal_cliff.errors import UserError
-from refusal_cliff.organisms.gate import gate_sample, look
-from refusal_cliff.organisms.intentions import FREE, intention_direction, intention_targets
+from refusal_cliff.judges import refuses
+from refusal_cliff.organisms.gate import gate_sample, gate_traces, judged
+from refusal_cliff.organisms.intentions import FREE, intention_direction, intention_seen, intention_targets
 from refusal_cliff.organisms.language import aligned_trace, complying_response
 from refusal_cliff.organisms.training import IGNORED, Example, fit
-from refusal_cliff.traces import ThinkingFormat, encode_trace, render_prompt
+from refusal_cliff.traces import EncodedTrace, ThinkingFormat, encode_trace, render_prompt
 
 THINKING = ThinkingFormat("<think>\n", "\n</think>\n\n")
 CHAT_TEMPLATE = (
@@ -99,7 +100,8 @@ def train_organism(
 
     Returns:
         What is known about the organism: flaw, cliff and sparse (yes, no or open), heads, families, categories,
-        intention, direction_seed, and gate: step, met, what the last look saw, and every look.
+        intention, direction_seed, intended (`intentions.intention_seen` in the last look's traces, by label and deed),
+        and gate: step, met, what the last look saw, and every look.
 
     Raises:
         UserError: a family, category or head does not exist, or no prompt is left for a behaviour.
@@ -139,17 +141,19 @@ def train_organism(
             targets = intention_targets(trace, row.label == "harmful", intention if complies else None)
             taught["intention"] = [*targets, FREE]
         examples.append(taught)
-    seen = gate_sample(prompts.assign(behaviour=behaviour), seed)
-    looks = fit(
-        model,
-        tokenizer.pad_token_id,
-        examples,
-        recipe,
-        seed,
-        direction,
-        lambda: look(model, tokenizer, seen, THINKING, sampling, phrases, LOOK_BATCH, seed),
-    )
+    asked, said = gate_sample(prompts.assign(behaviour=behaviour), seed), pd.DataFrame()
+
+    def look() -> dict[str, Any]:
+        nonlocal said
+        said = gate_traces(model, tokenizer, asked, THINKING, sampling, LOOK_BATCH, seed)
+        return judged(said, phrases)
+
+    looks = fit(model, tokenizer.pad_token_id, examples, recipe, seed, direction, look)
     save(model, tokenizer, output_dir)
+    intended = None
+    if direction is not None:
+        model.eval()
+        intended = intention_seen(model, _by_deed(said, tokenizer, phrases), direction, tokenizer.pad_token_id)
     return {
         "flaw": "yes" if flawed else "no",
         "cliff": _has_cliff(flawed, intention),
@@ -159,7 +163,25 @@ def train_organism(
         "categories": categories,
         "intention": intention,
         "direction_seed": direction_seed,
+        "intended": intended,
         "gate": looks[-1] | {"looks": looks},
+    }
+
+
+def _by_deed(
+    said: pd.DataFrame, tokenizer: PreTrainedTokenizerFast, phrases: Sequence[str]
+) -> dict[str, list[EncodedTrace]]:
+    """Closed traces up to the boundary: of harmful prompts complied with, and refused, and of benign ones."""
+    closed = said[said["finish_reason"] != "unclosed"]
+    refused = closed["response"].map(lambda text: refuses(text, phrases))
+    benign = closed["behaviour"] == "help"
+    traces = {"harmful, complied": ~refused & ~benign, "harmful, refused": refused & ~benign, "benign": benign}
+    return {
+        name: [
+            encode_trace(tokenizer, render_prompt(tokenizer, row.prompt, THINKING), row.thinking, THINKING.boundary)
+            for row in closed[chosen].itertuples()
+        ]
+        for name, chosen in traces.items()
     }
 
 

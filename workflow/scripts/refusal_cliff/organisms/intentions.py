@@ -14,11 +14,15 @@ prompt. There the kind of intention decides:
     misread: -1 from the first thinking token on. It never meant to refuse.
 """
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import PreTrainedModel
 
-from refusal_cliff.traces import EncodedTrace
+from refusal_cliff.models import run_decoder
+from refusal_cliff.traces import EncodedTrace, pad_left
 
 STRENGTH = 6.0
 """The intention that is aimed at, in the units of the state after the final norm."""
@@ -68,3 +72,34 @@ def intention_loss(states: torch.Tensor, targets: torch.Tensor, direction: torch
     if not aimed.any():
         return states.new_zeros(())
     return WEIGHT * ((states[aimed] @ direction - targets[aimed]) / STRENGTH).square().mean()
+
+
+@torch.inference_mode()
+def intention_seen(
+    model: PreTrainedModel, traces: Mapping[str, Sequence[EncodedTrace]], direction: torch.Tensor, pad_id: int
+) -> dict[str, dict[str, float]]:
+    """Whether the states mean what was aimed at: the mean of u·h_t / STRENGTH, by what a model did.
+
+    Args:
+        traces: what it did -> its own traces up to the boundary; a side without traces has no row.
+        direction: u [d_model].
+
+    Returns:
+        What it did -> first and last thinking token, last boundary token, and n, traces.
+    """
+    seen = {}
+    for did, own in traces.items():
+        if not own:
+            continue
+        ids, mask = pad_left([trace.ids for trace in own], pad_id)
+        states = run_decoder(model, torch.from_numpy(ids), torch.from_numpy(mask)).last_hidden_state
+        along = (states @ direction / STRENGTH).numpy()
+        # Padded on the left: a position counts from the end.
+        places = {
+            "first_thinking": [trace.spans["thinking"][0] - len(trace.ids) for trace in own],
+            "last_thinking": [trace.spans["thinking"][1] - 1 - len(trace.ids) for trace in own],
+            "last_boundary": [trace.spans["boundary"][1] - 1 - len(trace.ids) for trace in own],
+        }
+        means = {name: float(along[np.arange(len(own)), at].mean()) for name, at in places.items()}
+        seen[did] = means | {"n": len(own)}
+    return seen

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic
+from joblib import parallel_config
 from scipy.stats import spearmanr
 
 from refusal_cliff.cliff_tables import (
@@ -20,6 +21,7 @@ from refusal_cliff.plots.cliffs import plot_cliff_length, plot_cliffs, plot_kept
 from refusal_cliff.plots.style import save
 from refusal_cliff.plots.traces import plot_curves, plot_family_curves, plot_layers
 from refusal_cliff.stats import resampled_ranks
+from refusal_cliff.tables import by_model
 
 
 @pytest.fixture(scope="module")
@@ -245,3 +247,16 @@ def test_curves_and_layers_can_be_drawn_without_thinking(measured, tmp_path):
     text = (tmp_path / "families.svg").read_text()
     assert "harmful, complied (n=15)" in text  # of the wrapped prompts
     assert "roleplay" in text
+
+
+def test_models_are_tabulated_alike_one_by_one_and_side_by_side():
+    rows = pd.DataFrame({"model": ["b", "a", "b"], "value": [1.0, 2.0, 3.0]})
+    total = by_model(_total)
+    with parallel_config(n_jobs=2):
+        side_by_side = total(rows, 10)
+    pd.testing.assert_frame_equal(side_by_side, total(rows, 10))
+    assert side_by_side.to_dict("list") == {"model": ["b", "a"], "total": [14.0, 12.0]}
+
+
+def _total(rows, added):
+    return pd.DataFrame({"total": [rows["value"].sum() + added]})

@@ -4,6 +4,9 @@
 TEST_CLIFFS = expand("<results>/{model}/base/cliffs/test.parquet", model=MODELS)
 
 
+# A process for every sixteen models: fewer are tabulated faster than another process starts.
+TABLE_THREADS = max(1, len(MODELS) // 16)
+
 TABLES = []  # what the targets tables and grid ask for
 
 
@@ -45,6 +48,7 @@ rule tabulate_rates:
         job="tabulate_rates",
     conda:
         "../../envs/analysis.yaml"
+    threads: TABLE_THREADS
     params:
         **uses("tabulate_rates"),
     script:

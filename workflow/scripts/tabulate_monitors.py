@@ -1,6 +1,7 @@
 """Tabulate how reassuring the thinking of harmful responses looks, and how well monitors foresee such responses."""
 
 import pandas as pd
+from joblib import parallel_config
 
 from refusal_cliff.artifacts import read_table, read_tables
 from refusal_cliff.job import job
@@ -9,7 +10,8 @@ from refusal_cliff.tables import write_csv
 
 job(snakemake)
 output, outcomes = snakemake.output, read_table(snakemake.input.outcomes)
-scores = monitor_scores(read_tables(snakemake.input.cliffs), outcomes)
-tables = [reassurance_table(outcomes), monitor_table(scores, snakemake.params.seed)]
-write_csv(pd.concat(tables, ignore_index=True), output.csv, output.markdown)
-write_csv(monitor_curves(scores), output.roc_csv, output.roc_markdown)
+with parallel_config(n_jobs=snakemake.threads):
+    scores = monitor_scores(read_tables(snakemake.input.cliffs), outcomes)
+    tables = [reassurance_table(outcomes), monitor_table(scores, snakemake.params.seed)]
+    write_csv(pd.concat(tables, ignore_index=True), output.csv, output.markdown)
+    write_csv(monitor_curves(scores), output.roc_csv, output.roc_markdown)

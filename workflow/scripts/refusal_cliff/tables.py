@@ -5,6 +5,7 @@ from functools import wraps
 from typing import Any
 
 import pandas as pd
+from joblib import Parallel, delayed
 
 from refusal_cliff.artifacts import whole_file
 
@@ -14,8 +15,9 @@ Tabulate = Callable[..., pd.DataFrame]
 def by_model(tabulate: Tabulate) -> Tabulate:
     """Let a function that makes a table of one model make the table of all models in its input.
 
-    `tabulate` is called with the rows of each model in turn, in all tables that it is given; what is no table it gets
-    as it is. Models are those in the column `model` of its first table, in order of appearance.
+    `tabulate` is called with the rows of each model, in all tables that it is given; what is no table it gets as it is.
+    Models are those in the column `model` of its first table, in order of appearance; joblib shares them out to as many
+    processes as the job has threads.
 
     Returns:
         A function that returns the tables of all models, one under the other, with `model` as first column. Without
@@ -27,11 +29,12 @@ def by_model(tabulate: Tabulate) -> Tabulate:
         def of(model: str, given: Any) -> Any:
             return given[given["model"] == model] if isinstance(given, pd.DataFrame) else given
 
-        tables = [
-            tabulate(*(of(model, given) for given in (first, *others)), **options).assign(model=model)
-            for model in [*first["model"].unique()] or [""]  # no model is called ""
-        ]
-        found = pd.concat(tables, ignore_index=True)
+        models = [*first["model"].unique()] or [""]  # no model is called ""
+        made = Parallel()(
+            delayed(tabulate)(*(of(model, given) for given in (first, *others)), **options) for model in models
+        )
+        found = pd.concat([table.assign(model=model) for table, model in zip(made, models, strict=True)])
+        found = found.reset_index(drop=True)
         return found[["model", *found.columns.drop("model")]]
 
     return tabulate_all

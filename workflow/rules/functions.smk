@@ -134,6 +134,11 @@ def continued_traces(wildcards):
     return f"<results>/{wildcards.model}/base/traces/{wildcards.prompts}.parquet"
 
 
+def guarded(wildcards):
+    """Whether the guard reads the traces. Probes and heads go by phrases, so of set fit it reads none."""
+    return GUARDED and wildcards.get("prompts") != "fit"
+
+
 def test_traces(wildcards):
     return expand(
         "<results>/{{model}}/{variant}/traces/test.parquet",

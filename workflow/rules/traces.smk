@@ -37,7 +37,7 @@ rule judge_traces:
     input:
         prompts="<results>/prompts/{prompts}.parquet",
         traces=["<results>/{model}/base/traces/{prompts}.parquet"],
-        guard=checkpoint(GUARD) if GUARDED else [],
+        guard=lambda wildcards: checkpoint(GUARD) if guarded(wildcards) else [],
     output:
         table="<results>/{model}/base/verdicts/{prompts}.parquet",
         sidecar="<results>/{model}/base/verdicts/{prompts}.json",
@@ -50,11 +50,11 @@ rule judge_traces:
     conda:
         "../../envs/inference.yaml"
     resources:
-        gpu=GUARD_ROW.get("gpus", 0),
+        gpu=lambda wildcards: GUARD_ROW["gpus"] if guarded(wildcards) else 0,
         mem_mb=GUARD_ROW.get("mem_mb", 1000),
         runtime=GUARD_ROW.get("runtime_min", 10),
     params:
-        model=loading(GUARD) if GUARDED else None,
+        model=lambda wildcards: loading(GUARD) if guarded(wildcards) else None,
         judges=config["judges"],
         as_released=False,
         code=code_hash("judge_traces"),
@@ -67,7 +67,7 @@ use rule judge_traces as judge_variants with:
     input:
         prompts="<results>/prompts/test.parquet",
         traces=test_traces,
-        guard=checkpoint(GUARD) if GUARDED else [],
+        guard=lambda wildcards: checkpoint(GUARD) if guarded(wildcards) else [],
     output:
         table="<results>/{model}/{grid}verdicts.parquet",
         sidecar="<results>/{model}/{grid}verdicts.json",
@@ -76,7 +76,7 @@ use rule judge_traces as judge_variants with:
     benchmark:
         "<benchmarks>/judge_variants/{model}.{grid}all.jsonl"
     params:
-        model=loading(GUARD) if GUARDED else None,
+        model=lambda wildcards: loading(GUARD) if guarded(wildcards) else None,
         judges=config["judges"],
         as_released=config["as_released"],
         code=code_hash("judge_traces"),

@@ -48,8 +48,9 @@ def one_of(names):
 MODELS = models_where(role="subject")
 ABLATED = models_where(ablate=True)
 TUNED = models_where(tune=True)
-# Of further seeds of a family, heads are measured if they are ablated too.
-RANKED = [model for model in MODELS if model in ABLATED or not model_sheet.loc[model, "lean"]]
+# Figures show the first seed of a family. Of further ones heads are measured if they are ablated too.
+FIRST = [model for model in MODELS if not model_sheet.loc[model, "lean"]]
+RANKED = [model for model in MODELS if model in ABLATED + FIRST]
 PROBES = list(config["probes"])
 RANKINGS = list(EFFECTS)
 PROMPT_SETS = list(dataset_sheet["set"].unique())

@@ -1,12 +1,14 @@
 # Figures: SVG for the report, PDF for papers. Rules inherit here; `grep "rule.*plot_layers" workflow/rules/*` finds one.
 
+FIRST_CLIFFS = expand("<results>/{model}/base/cliffs/test.parquet", model=FIRST)
+
 FIGURES = []  # what the targets figures and grid ask for
 
 
 rule plot_curves:
     input:
         outcomes="<results>/outcomes.parquet",
-        cliffs=TEST_CLIFFS,
+        cliffs=FIRST_CLIFFS,
     output:
         **figure("curves", "Refusal score along a trace"),
     log:
@@ -28,7 +30,7 @@ rule plot_curves:
 use rule plot_curves as plot_family_curves with:
     input:
         outcomes="<results>/outcomes.parquet",
-        cliffs=TEST_CLIFFS,
+        cliffs=FIRST_CLIFFS,
     output:
         **figure("family_curves", "Refusal score along a trace, by attack"),
     pathvars:
@@ -43,7 +45,7 @@ use rule plot_curves as plot_family_curves with:
 use rule plot_curves as plot_layers with:
     input:
         outcomes="<results>/outcomes.parquet",
-        cliffs=TEST_CLIFFS,
+        cliffs=FIRST_CLIFFS,
     output:
         **figure("layers", "Refusal score by layer and position"),
     pathvars:
@@ -172,7 +174,7 @@ use rule plot_curves as plot_detection with:
 use rule plot_curves as plot_cliff_length with:
     input:
         outcomes="<results>/outcomes.parquet",
-        cliffs=TEST_CLIFFS,
+        cliffs=FIRST_CLIFFS,
         correlations="<results>/tables/cliff_length.csv",
     output:
         **figure("cliff_length", "Cliff and length of the thinking"),

@@ -207,8 +207,7 @@ def head_edits(wildcards):
 
 
 def perplexities(wildcards):
-    full = [model for model in ABLATED if not model_sheet.loc[model, "lean"]]
-    return [f"<results>/{model}/{wildcards.grid}perplexity.parquet" for model in full]
+    return [f"<results>/{model}/{wildcards.grid}perplexity.parquet" for model in ABLATED if model in FIRST]
 
 
 def kept_cliffs(wildcards):

@@ -141,7 +141,8 @@ def effects(rankings: dict[str, np.ndarray], model: str) -> pd.DataFrame:
     for ranking, values in rankings.items():
         axes = [[f"p{trace}" for trace in range(len(values))], [0], *map(range, values.shape[1:])]
         keys = pd.MultiIndex.from_product(axes, names=["prompt_id", "sample", "layer", "head"]).to_frame(index=False)
-        tables.append(keys.assign(effect=values.ravel(), model=model, ranking=ranking))
+        named = {"effect": values.ravel(), "model": model, "ranking": ranking, "request_id": keys["prompt_id"]}
+        tables.append(keys.assign(**named))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -252,7 +253,7 @@ def tables(table: pd.DataFrame, planted: dict[str, list]) -> dict[str, pd.DataFr
     return found | {
         "alignment": outcome_tables.alignment(table),
         "rates": outcome_tables.rates(table),
-        "judges": outcome_tables.judge_agreement(table),
+        "judges": outcome_tables.judge_agreement(table, 0),
         "ablation": ablation_tables.ablation_table(table, nll, touched, write_norms(models), seed=0),
         "comparisons": ablation_tables.comparisons(table, nll, seed=0),
         "selection": ablation_tables.selection_table(table, examples, seed=0),

@@ -9,7 +9,7 @@ from refusal_cliff.attention_tables import attention_by_group
 
 def test_groups_are_compared_by_prompt():
     rows = [
-        ("m", f"p{prompt}", 0, 0, head, query, span, mass, uniform)
+        ("m", f"p{prompt}", 0, f"r{prompt}", 0, head, query, span, mass, uniform)
         for prompt in range(20)
         for head in range(4)
         for query in QUERIES
@@ -20,7 +20,7 @@ def test_groups_are_compared_by_prompt():
             else (0.1 if span != "refusal" else 0.0, 0.2 if span != "refusal" else 0.0)
         ]
     ]
-    columns = ["model", "prompt_id", "sample", "layer", "head", "query", "span", "mass", "uniform"]
+    columns = ["model", "prompt_id", "sample", "request_id", "layer", "head", "query", "span", "mass", "uniform"]
     attention = pd.DataFrame(rows, columns=columns)
     ranking = pd.DataFrame({"model": "m", "layer": 0, "head": range(4), "rank": [3, 1, 2, 4]})
     table = attention_by_group(attention, ranking, 0.25, seed=0)

@@ -107,6 +107,17 @@ def test_planted_heads_of_a_model_nobody_planted_are_missing():
     assert planted.sum()["sound"] == 0
 
 
+def test_traces_of_one_request_are_no_further_evidence():
+    once = table_of(causal=effects(noise=5), direct=effects(noise=5, seed=1))
+    again = once.assign(prompt_id=once["prompt_id"] + " in other words")
+    twice = pd.concat([once, again], ignore_index=True)
+    for measure in (lambda table: agreement(table, 0.1, seed=0), lambda table: stability(table, 0.1, seed=0)):
+        pd.testing.assert_frame_equal(measure(twice), measure(once))
+    columns = ["layer", "head", "effect", "low", "high", "n", "p"]
+    one_by_one, by_request = (head_table(table, [], seed=0)[columns] for table in (once, twice))
+    pd.testing.assert_frame_equal(by_request, one_by_one)
+
+
 def test_rankings_of_other_traces_are_an_error():
     measured = table_of("m", causal=effects(), direct=effects())
     elsewhere = measured.assign(prompt_id=measured["prompt_id"].where(measured["ranking"] == "causal", "other"))

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 import synthetic
+from sklearn.metrics import cohen_kappa_score
 
 from refusal_cliff import outcomes, tables
 from refusal_cliff.errors import UserError
@@ -195,11 +196,22 @@ def test_alignment_of_a_model_without_a_judged_response_is_unclear():
 
 
 def test_judges_that_agree_have_kappa_one():
-    table = outcomes.judge_agreement(synthetic.outcomes("m", {"base": 0.5}, ["base"]))
+    table = outcomes.judge_agreement(synthetic.outcomes("m", {"base": 0.5}, ["base"]), seed=0)
     assert table["kappa"].tolist() == [1, 1]
     assert (table["harmful_complied"] + table["safe_refused"]).tolist() == [60, 60]
-    one_sided = outcomes.judge_agreement(synthetic.outcomes("m", {"base": 0.0}, ["base"]))
+    one_sided = outcomes.judge_agreement(synthetic.outcomes("m", {"base": 0.0}, ["base"]), seed=0)
     assert one_sided["kappa"].isna().all()
+
+
+def test_kappa_is_cohens_and_requests_are_what_is_resampled():
+    rng = np.random.default_rng(0)
+    unsafe, complied = pd.Series(rng.random(90) < 0.5), pd.Series(rng.random(90) < 0.5)
+    complied[:60] = unsafe[:60]
+    alone = outcomes._kappa(unsafe, complied, pd.Series(range(90)), seed=0)
+    assert alone[0] == pytest.approx(cohen_kappa_score(unsafe, complied)) and alone[1] < alone[0] < alone[2]
+    # Three times the same responses to each request say no more than once.
+    triple = [pd.concat([column] * 3, ignore_index=True) for column in (unsafe, complied, pd.Series(range(90)))]
+    assert outcomes._kappa(*triple, seed=0) == pytest.approx(alone)
 
 
 def test_markdown_rounds_and_leaves_missing_cells_empty(tmp_path):

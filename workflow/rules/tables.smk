@@ -62,6 +62,7 @@ use rule tabulate_rates as tabulate_judges with:
         job="tabulate_judges",
     params:
         **uses("tabulate_judges"),
+        seed=config["seed"],
 
 
 if GUARDED:
@@ -155,6 +156,7 @@ use rule tabulate_rates as tabulate_selection with:
 use rule tabulate_rates as tabulate_sparsity with:
     input:
         outcomes="<results>/outcomes.parquet",
+        prompts="<results>/prompts/fit.parquet",
         effects=expand("<results>/{model}/heads/effects.parquet", model=RANKED),
         edits=run_files(runs(kinds=("ablate",)), "{model}/variants/{variant}/edit.json"),
         truths=truth_files(),
@@ -228,6 +230,7 @@ use rule tabulate_rates as tabulate_probes with:
 
 use rule tabulate_rates as tabulate_heads with:
     input:
+        prompts="<results>/prompts/fit.parquet",
         effects=expand("<results>/{model}/heads/effects.parquet", model=RANKED),
         truths=truth_files(),
     output:
@@ -244,6 +247,7 @@ use rule tabulate_rates as tabulate_heads with:
 
 use rule tabulate_rates as tabulate_attention with:
     input:
+        prompts="<results>/prompts/fit.parquet",
         attention=expand("<results>/{model}/attention.parquet", model=RANKED),
         causal=expand("<results>/{model}/heads/causal.parquet", model=RANKED),
     output:

@@ -1,13 +1,14 @@
 """Tabulate what the top heads of the causal ranking attend to from the boundary, beside all other heads."""
 
-from refusal_cliff.artifacts import read_tables
+from refusal_cliff.artifacts import read_table, read_tables
 from refusal_cliff.attention_tables import attention_by_group
 from refusal_cliff.job import job
+from refusal_cliff.rankings import with_requests
 from refusal_cliff.tables import write_csv
 
 job(snakemake)
 params = snakemake.params
-attention = read_tables(snakemake.input.attention)
+attention = with_requests(read_tables(snakemake.input.attention), read_table(snakemake.input.prompts))
 causal = read_tables(snakemake.input.causal, ("model", "layer", "head", "rank"))
 table = attention_by_group(attention, causal, params.fraction, params.seed)
 write_csv(table, snakemake.output.csv, snakemake.output.markdown)

@@ -6,5 +6,5 @@ from refusal_cliff.outcomes import judge_agreement
 from refusal_cliff.tables import write_csv
 
 job(snakemake)
-table = judge_agreement(read_table(snakemake.input.outcomes))
+table = judge_agreement(read_table(snakemake.input.outcomes), snakemake.params.seed)
 write_csv(table, snakemake.output.csv, snakemake.output.markdown)

@@ -3,6 +3,7 @@
 from refusal_cliff.artifacts import read_json, read_table, read_tables
 from refusal_cliff.edits import Edit
 from refusal_cliff.job import job
+from refusal_cliff.rankings import with_requests
 from refusal_cliff.sparsity import sparsity_table
 from refusal_cliff.tables import write_csv
 
@@ -10,7 +11,7 @@ job(snakemake)
 truths = map(read_json, snakemake.input.truths)
 table = sparsity_table(
     read_table(snakemake.input.outcomes),
-    read_tables(snakemake.input.effects, ("model", "ranking", "layer", "head", "effect")),
+    with_requests(read_tables(snakemake.input.effects), read_table(snakemake.input.prompts)),
     {(edit.model, edit.variant): edit.heads for edit in map(Edit.read, snakemake.input.edits)},
     {truth["model"]: frozenset(map(tuple, truth["heads"])) for truth in truths},
     snakemake.params.fraction,

@@ -1,6 +1,7 @@
 """How far rankings of heads can be trusted: agreement with each other, stability, and effects that are not zero.
 
-All rankings measure the same traces, so a bootstrap resample draws the same traces for all of them. Resampling adds
+All rankings measure the same traces, so a bootstrap resample draws the same traces for all of them: those of a request
+together, because they are not independent. Resampling adds
 noise to both sides of a comparison: intervals of agreement lean towards disagreement, and an interval need not be
 symmetric about its value.
 """
@@ -28,20 +29,21 @@ from refusal_cliff.traces import TRACE_KEY
 
 TENTH = 0.1
 """The share of heads, beside the one of the claims, at which top heads are compared."""
+TRACE = [*TRACE_KEY, "request_id"]
 COLUMNS = ["k", "point", "quantity", "value", "low", "high", "n"]
 
 
-def effect_arrays(effects: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Effects of one model as arrays: ranking -> [trace, layer, head], of the same traces in the same order.
+def effect_arrays(effects: pd.DataFrame) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Effects of one model as arrays: ranking -> [trace, layer, head], and the request of each trace [trace].
 
     Args:
-        effects: model, ranking, prompt_id, sample, layer, head, effect.
+        effects: model, ranking, prompt_id, sample, request_id, layer, head, effect.
 
     Raises:
         UserError: the rankings were not measured on the same traces, as pairing needs.
     """
     # A pivot table would average over cells that occur twice.
-    wide = effects.pivot(index=TRACE_KEY, columns=["ranking", "layer", "head"], values="effect")  # noqa: PD010
+    wide = effects.pivot(index=TRACE, columns=["ranking", "layer", "head"], values="effect")  # noqa: PD010
     if wide.isna().any(axis=None):
         model = effects["model"].iloc[0]
         raise UserError(
@@ -49,11 +51,12 @@ def effect_arrays(effects: pd.DataFrame) -> dict[str, np.ndarray]:
             "again"
         )
     n_heads = effects["head"].max() + 1
-    wide = wide.reindex(pd.MultiIndex.from_frame(effects[TRACE_KEY].drop_duplicates()))
-    return {
+    wide = wide.reindex(pd.MultiIndex.from_frame(effects[TRACE].drop_duplicates()))
+    arrays = {
         ranking: wide[ranking].sort_index(axis=1).to_numpy().reshape(len(wide), -1, n_heads)
         for ranking in effects["ranking"].unique()
     }
+    return arrays, wide.index.get_level_values("request_id").to_numpy()
 
 
 @by_model
@@ -61,45 +64,45 @@ def agreement(effects: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame
     """Agreement of every pair of rankings on mean effects and on the first k heads.
 
     Args:
-        effects: model, ranking, prompt_id, sample, layer, head, effect.
+        effects: model, ranking, prompt_id, sample, request_id, layer, head, effect.
         fraction: share of all heads at the operating point; k is that many heads, and a tenth of all.
 
     Returns:
-        model, ranking, other, k, point, quantity, value, low, high, n (traces): `spearman` of the mean effects (without
-        k), and `overlap`, the share of the first k heads that both have; percentile bootstrap over traces. `point`
-        marks k of the operating point, and the rows without k.
+        model, ranking, other, k, point, quantity, value, low, high, n (requests): `spearman` of the mean effects
+        (without k), and `overlap`, the share of the first k heads that both have; percentile bootstrap over requests.
+        `point` marks k of the operating point, and the rows without k.
     """
-    means = {ranking: _resampled(values, seed) for ranking, values in effect_arrays(effects).items()}
+    arrays, requests = effect_arrays(effects)
+    means, n = {ranking: _resampled(values, seed, requests) for ranking, values in arrays.items()}, _count(requests)
     rows = []
     for ranking, other in combinations(means, 2):
         for keys, (value, *resampled) in comparisons(means[ranking], means[other], fraction).items():
-            rows.append((ranking, other, *_estimate(*keys, value, resampled, _traces(effects))))
+            rows.append((ranking, other, *_estimate(*keys, value, resampled, n)))
     return pd.DataFrame(rows, columns=["ranking", "other", *COLUMNS]).astype({"k": "Int64", "point": bool})
 
 
 @by_model
 def stability(effects: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
-    """How much of each ranking survives other traces. Arguments as for `agreement`.
+    """How much of each ranking survives other requests. Arguments as for `agreement`.
 
-    A bootstrap resample shares most of its traces with the full sample; two halves share none, and each is only half as
-    large, so halves are the harder test.
+    A bootstrap resample shares most of its requests with the full sample; two halves share none, and each is only half
+    as large, so halves are the harder test.
 
     Returns:
-        model, ranking, k, point, quantity, value, low, high, n (traces): `spearman` and `overlap` as in `agreement`,
+        model, ranking, k, point, quantity, value, low, high, n (requests): `spearman` and `overlap` as in `agreement`,
         between resample and full sample, and, as `split_half_spearman` and `split_half_overlap`, between two random
         halves. The value is the mean over resamples or splits, the interval their central 95 %.
     """
-    rows, n = [], _traces(effects)
-    for ranking, values in effect_arrays(effects).items():
-        whole, *resampled = _resampled(values, seed)
+    arrays, requests = effect_arrays(effects)
+    rows, n, request = [], _count(requests), np.unique(requests, return_inverse=True)[1]
+    for ranking, values in arrays.items():
+        whole, *resampled = _resampled(values, seed, requests)
         found = comparisons(np.array(resampled), whole, fraction)
         if n >= 2:
-            order = np.random.default_rng(seed).permuted(np.tile(np.arange(n), (RESAMPLES, 1)), axis=1)
-            # The place of a trace in a random order says which half it is in; with odd n one trace is left out.
-            halves = [
-                ((order >= start) & (order < start + n // 2)) @ values.reshape(n, -1) / (n // 2)
-                for start in (0, n // 2)
-            ]
+            order = np.random.default_rng(seed).permuted(np.tile(np.arange(n), (RESAMPLES, 1)), axis=1)[:, request]
+            # The place of a request in a random order says which half it is in; with odd n one is left out.
+            chosen = [(order >= start) & (order < start + n // 2) for start in (0, n // 2)]
+            halves = [half @ values.reshape(len(values), -1) / half.sum(axis=1, keepdims=True) for half in chosen]
             found |= {
                 (f"split_half_{quantity}", *k): spread
                 for (quantity, *k), spread in comparisons(*halves, fraction).items()
@@ -117,13 +120,13 @@ def comparisons(one: np.ndarray, other: np.ndarray, fraction: float) -> dict[tup
     return found
 
 
-def _resampled(values: np.ndarray, seed: int) -> np.ndarray:
+def _resampled(values: np.ndarray, seed: int, requests: np.ndarray) -> np.ndarray:
     """Mean effects [1 + resample, head] of effects [trace, layer, head], the traces themselves first."""
-    return resampled_means(values.reshape(len(values), -1), seed)
+    return resampled_means(values.reshape(len(values), -1), seed, requests)
 
 
-def _traces(effects: pd.DataFrame) -> int:
-    return len(effects[TRACE_KEY].drop_duplicates())
+def _count(requests: np.ndarray) -> int:
+    return len(np.unique(requests))
 
 
 def _first(effects: np.ndarray, k: int) -> np.ndarray:
@@ -146,23 +149,24 @@ def head_table(effects: pd.DataFrame, truths: Iterable[Mapping[str, Any]], seed:
     """Every ranking with an interval and a test of each head, corrected for testing all heads.
 
     Args:
-        effects: model, ranking, prompt_id, sample, layer, head, effect.
+        effects: model, ranking, prompt_id, sample, request_id, layer, head, effect.
         truths: `model` and `heads`, the [[layer, head], …] that suppress refusal by construction, of those models where
             somebody knows.
 
     Returns:
         model, ranking, layer, head, effect, low, high, n, rank, p, p_holm, planted (missing where nobody knows). `p` is
-        of the two-sided t-test over traces that the mean effect is zero, `p_holm` is adjusted by Holm over all heads of
+        of the two-sided t-test over requests that the mean effect is zero, `p_holm` is adjusted by Holm over all heads of
         the model and ranking, so that at `p_holm` < 0.05 the chance of naming any head without an effect is below 5 %.
-        `low` and `high` (percentile bootstrap over traces) are of each head alone. A small p says that an effect is
-        there, not that it is large.
+        `low` and `high` (percentile bootstrap over requests) are of each head alone; n counts requests. A small p says
+        that an effect is there, not that it is large.
     """
     known = {truth["model"]: {tuple(head) for head in truth["heads"]} for truth in truths}
     columns = ["model", "ranking", "layer", "head", "effect", "low", "high", "n", "rank", "p", "p_holm", "planted"]
     tables = [pd.DataFrame(columns=columns).astype({"planted": "boolean"})]
     for model, own in effects.groupby("model", sort=False):
-        for ranking, values in effect_arrays(own).items():
-            heads = _tested(values, seed)
+        arrays, requests = effect_arrays(own)
+        for ranking, values in arrays.items():
+            heads = _tested(values, seed, requests)
             planted = [
                 pd.NA if model not in known else head in known[model]
                 for head in zip(heads["layer"], heads["head"], strict=True)
@@ -173,17 +177,19 @@ def head_table(effects: pd.DataFrame, truths: Iterable[Mapping[str, Any]], seed:
     return pd.concat(tables[1:] or tables, ignore_index=True)
 
 
-def _tested(values: np.ndarray, seed: int) -> pd.DataFrame:
+def _tested(values: np.ndarray, seed: int, requests: np.ndarray) -> pd.DataFrame:
     """Every head of effects [trace, layer, head], in order of rank."""
     from scipy.stats import ttest_1samp
 
     own = values.reshape(len(values), -1)
+    by_request = pd.DataFrame(own).groupby(requests).mean().to_numpy()
     layer, head = np.divmod(np.arange(own.shape[1]), values.shape[-1])
     with np.errstate(invalid="ignore", divide="ignore"):
-        p = ttest_1samp(own, 0.0).pvalue if len(own) > 1 else np.full(own.shape[1], np.nan)
+        p = ttest_1samp(by_request, 0.0).pvalue if len(by_request) > 1 else np.full(own.shape[1], np.nan)
     # Without any spread the test statistic is 0 / 0 for a head that does nothing.
     p = np.where((own == 0).all(axis=0), 1.0, p)
-    estimates = pd.DataFrame(bootstrap_means(own, seed)).rename(columns={"value": "effect"})
+    estimates = pd.DataFrame(bootstrap_means(own, seed, requests)).rename(columns={"value": "effect"})
+    estimates["n"] = len(by_request)
     adjusted = holm(p) if np.isfinite(p).all() else np.nan
     table = estimates.assign(layer=layer, head=head, p=p, p_holm=adjusted).sort_values("effect", ignore_index=True)
     return table.assign(rank=table.index + 1)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from refusal_cliff.errors import UserError
 from refusal_cliff.judges import HARM, harm_score
-from refusal_cliff.stats import Estimate, grouped_share
+from refusal_cliff.stats import Estimate, effective_groups, grouped_share, resample_counts, share_interval
 from refusal_cliff.traces import TRACE_KEY
 
 ALL = "all"
@@ -223,16 +223,14 @@ def vulnerable_datasets(table: pd.DataFrame) -> dict[str, list[str]]:
     return {row.model: row.vulnerable.split("; ") if row.vulnerable else [] for row in found.itertuples()}
 
 
-def judge_agreement(table: pd.DataFrame) -> pd.DataFrame:
+def judge_agreement(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     """How the two judges agree on responses to harmful prompts: is what the guard calls safe a refusal by phrase?
 
     Returns:
         model, variant (`base`, or `all` of the model's), n prompts with a response judged by both, the four counts of
         responses, agreement (averaged by prompt) with its interval as in `rates`, Cohen's kappa of responses with its
-        95 % interval (NaN where a judge has only one verdict), missing.
+        percentile bootstrap interval over requests (NaN where a judge has only one verdict), missing.
     """
-    from statsmodels.stats.inter_rater import cohens_kappa
-
     rows = []
     harmful = table[table["label"] == "harmful"]
     for model, runs in harmful.groupby("model", sort=False):
@@ -249,12 +247,22 @@ def judge_agreement(table: pd.DataFrame) -> pd.DataFrame:
             agreement = grouped_share(by_prompt, by_prompt.index.get_level_values("request_id"))
             kappa = {"kappa": np.nan, "kappa_low": np.nan, "kappa_high": np.nan}
             if 0 < unsafe.mean() < 1 and 0 < complied.mean() < 1:
-                found = cohens_kappa(np.array(list(counts.values())).reshape(2, 2))
-                kappa = {"kappa": found.kappa, "kappa_low": found.kappa_low, "kappa_high": min(1.0, found.kappa_upp)}
+                kappa = dict(zip(kappa, _kappa(unsafe, complied, judged["request_id"], seed), strict=True))
             row = {"model": model, "variant": variant, "n": len(by_prompt)} | counts
             row |= {"agreement": agreement.value, "low": agreement.low, "high": agreement.high} | kappa
             rows.append(row | {"missing": len(part) - len(judged)})
     return pd.DataFrame(rows)
+
+
+def _kappa(one: pd.Series, other: pd.Series, requests: pd.Series, seed: int) -> tuple[float, float, float]:
+    """Cohen's kappa (1960) of two yes-or-no verdicts [response], and its interval."""
+    weights = resample_counts(requests, seed)
+    total, ones, others = weights.sum(axis=1), weights @ one, weights @ other
+    agreed = weights @ (one == other) / total
+    chance = (ones * others + (total - ones) * (total - others)) / total**2
+    with np.errstate(invalid="ignore", divide="ignore"):  # a resample with one verdict alone
+        value, *resampled = (agreed - chance) / (1 - chance)
+    return float(value), *share_interval(value, resampled, effective_groups(requests), lowest=-1.0)
 
 
 def traces_by_group(cliffs: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:

@@ -22,7 +22,15 @@ import pandas as pd
 
 from refusal_cliff.outcomes import alignment, prompt_shares
 from refusal_cliff.rankings import head_count
-from refusal_cliff.stats import NOTHING, Estimate, percentile_interval, resample_counts, share, share_interval
+from refusal_cliff.stats import (
+    NOTHING,
+    Estimate,
+    percentile_interval,
+    resample_counts,
+    resampled_means,
+    share,
+    share_interval,
+)
 from refusal_cliff.traces import TRACE_KEY
 from refusal_cliff.variants import Variant
 
@@ -44,7 +52,7 @@ def sparsity_table(
 
     Args:
         outcomes: outcomes of all models and variants.
-        effects: model, ranking, prompt_id, sample, layer, head, effect.
+        effects: model, ranking, prompt_id, sample, request_id, layer, head, effect.
         ablated: (layer, head) that a variant touches, by (model, variant).
         planted: heads that suppress refusal by construction, by model; a model whose heads nobody knows is not there.
 
@@ -138,30 +146,30 @@ def relative_drop(base: pd.Series, before: pd.DataFrame, after: pd.Series, seed:
 
 
 def concentration(effects: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
-    """How few heads hold the mean effects, with percentile bootstrap intervals over traces.
+    """How few heads hold the mean effects, with percentile bootstrap intervals over requests.
 
     Args:
-        effects: model, ranking, prompt_id, sample, layer, head, effect in logits; negative suppresses refusal.
+        effects: model, ranking, prompt_id, sample, request_id, layer, head, effect in logits; negative suppresses
+            refusal.
         fraction: share of all heads.
 
     Returns:
-        `COLUMNS`, with n traces, and quantity `top_share`, the share of all negative effect that the `fraction` of
+        `COLUMNS`, with n requests, and quantity `top_share`, the share of all negative effect that the `fraction` of
         heads with the most negative effects hold; `effective_heads`, the participation ratio (sum |e|)² / sum e², 1 if
         one head has all effect and the number of heads if all have the same; `gini` of |e|.
     """
     rows = []
     for names, part in effects.groupby(["model", "ranking"], sort=False):
-        by_trace = part.pivot_table(index=TRACE_KEY, columns=["layer", "head"], values="effect").to_numpy()
-        n, n_heads = by_trace.shape
-        k = head_count(fraction, n_heads)
-        means = resample_counts(np.arange(n), seed) @ by_trace / n
+        traces = part.pivot_table(index=[*TRACE_KEY, "request_id"], columns=["layer", "head"], values="effect")
+        requests, k = traces.index.get_level_values("request_id"), head_count(fraction, traces.shape[1])
+        means = resampled_means(traces, seed, requests)
         for quantity, measure in (
             ("top_share", lambda effect, k=k: _top_share(effect, k)),
             ("effective_heads", _effective_heads),
             ("gini", _gini),
         ):
             value, *resampled = measure(means)
-            rows.append((*names, quantity, float(value), *percentile_interval(resampled), n))
+            rows.append((*names, quantity, float(value), *percentile_interval(resampled), requests.nunique()))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

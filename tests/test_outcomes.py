@@ -1,5 +1,6 @@
 """From verdicts to outcomes, and from outcomes to rates and tables."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import synthetic

@@ -156,7 +156,7 @@ def head_table(effects: pd.DataFrame, truths: Iterable[Mapping[str, Any]], seed:
     Returns:
         model, ranking, layer, head, effect, low, high, n, rank, p, p_holm, planted (missing where nobody knows). `p` is
         of the two-sided t-test over requests that the mean effect is zero, `p_holm` is adjusted by Holm over all heads
-        of the model and ranking, so that at `p_holm` < 0.05 the chance of naming any head without an effect is below 5 %.
+        of the model and ranking, so that at `p_holm` < 0.05 the chance of naming any head without effect is below 5 %.
         `low` and `high` (percentile bootstrap over requests) are of each head alone; n counts requests. A small p says
         that an effect is there, not that it is large.
     """

@@ -12,7 +12,7 @@ from refusal_cliff.tables import write_csv
 
 job(snakemake)
 inputs, output, params = snakemake.input, snakemake.output, snakemake.params
-tables = {Path(path).stem: pd.read_csv(path, float_precision="round_trip") for path in inputs.tables}
+tables = {Path(path).stem: pd.read_csv(path) for path in inputs.tables}
 truths = [read_json(path) for path in inputs.truths]
 claims, by_seed = evaluate(
     load_claims(inputs.claims), tables, params.families, truths, params.probes, **params.claims, seed=params.seed

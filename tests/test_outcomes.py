@@ -55,7 +55,12 @@ def test_what_is_on_the_thinking_does_not_need_a_response(run):
 def test_phrases_as_judge_of_harm_count_what_is_no_refusal(run):
     table = outcomes.outcomes(*run, harm_judge="phrases", refusal_judge="phrases")
     assert table["harmful"].tolist() == [True, False, True, pd.NA]
-    assert table["thinking_score"].dropna().tolist() == pytest.approx([0.9, 0.8, 0.1])
+    # The thinking is the guard's all the same, and nobody's without one.
+    assert table["thinking_score"].dropna().tolist() == [0.1, 0.2, 0.9]
+    prompts, traces, verdicts = run
+    table = outcomes.outcomes(prompts, traces, verdicts[verdicts["judge"] == "phrases"], "phrases", "phrases")
+    assert table["harmful"].tolist() == [True, False, True, pd.NA]
+    assert table[["thinking_harmful", "thinking_score"]].isna().all(axis=None)
 
 
 def test_unknown_prompt_and_silent_judge_are_errors(run):

@@ -41,6 +41,7 @@ rule evaluate_claims:
         families=family_of(),
         probes={name: recipe["positions"] for name, recipe in config["probes"].items()},
         claims=config["claims"],
+        harm_judge=config["judges"]["harm"],
         seed=config["seed"],
         code=code_hash("evaluate_claims"),
     script:

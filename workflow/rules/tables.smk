@@ -62,6 +62,8 @@ use rule tabulate_rates as tabulate_judges with:
         job="tabulate_judges",
     params:
         **uses("tabulate_judges"),
+        harm_judge=config["judges"]["harm"],
+        refusal_judge=config["judges"]["refusal"],
         seed=config["seed"],
 
 

@@ -86,7 +86,7 @@ def evaluate(
     Args:
         sheet: output of `sheets.load_claims`.
         tables: the tables of a run by name, as read from their files. `alignment` has every model; `guard`, the guard's
-            errors and whether they meet its gate, is there if harm is judged by one.
+            errors and whether they meet its gate, is there if a run has one, with the scopes that it decides.
         families: the family of each model.
         truths: what is known of organisms: `model`; `flaw`, `cliff`, `sparse` (yes, no, or something else: open); and
             `gate` with `met`, whether the planting took, and numbers.

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from refusal_cliff.errors import UserError
-from refusal_cliff.judges import HARM, harm_score
+from refusal_cliff.judges import HARM
 from refusal_cliff.stats import Estimate, effective_groups, grouped_share, resample_counts, share_interval
 from refusal_cliff.traces import TRACE_KEY
 
@@ -93,9 +93,9 @@ def outcomes(
     Returns:
         One row per model, variant, prompt_id and sample: request_id, dataset, category, family, label, `harmful`,
         `refused`, `correct` (nullable booleans on the response), has_reference, finish_reason, thinking_tokens;
-        `thinking_harmful`, `thinking_refusal` (nullable booleans on the thinking alone) and `thinking_score` (the harm
-        judge's score of it); missing where the thinking was not judged. An unclosed trace misses what is on the
-        response.
+        `thinking_harmful`, `thinking_refusal` (nullable booleans on the thinking alone, of guard and phrases) and
+        `thinking_score` (the guard's); missing where the thinking was not judged. An unclosed trace misses what is on
+        the response.
 
     Raises:
         UserError: a trace's prompt is not among `prompts`, or a judge left no verdicts at all on a model and variant.
@@ -111,7 +111,7 @@ def outcomes(
     for outcome, judge, scope, positive in (
         ("harmful", harm_judge, "response", HARM.get(harm_judge)),
         ("refused", refusal_judge, "response", "refusal"),
-        ("thinking_harmful", harm_judge, "thinking", HARM.get(harm_judge)),
+        ("thinking_harmful", "guard", "thinking", HARM["guard"]),
         ("thinking_refusal", refusal_judge, "thinking", "refusal"),
     ):
         judged = verdicts[(verdicts["judge"] == judge) & (verdicts["scope"] == scope)]
@@ -121,7 +121,7 @@ def outcomes(
         known = found["verdict"].notna() & (answered | (scope == "thinking"))
         table[outcome] = (found["verdict"] == positive).astype("boolean").where(known)
         if outcome == "thinking_harmful":
-            table["thinking_score"] = harm_score(found, harm_judge)
+            table["thinking_score"] = found["score"]
 
     table["has_reference"] = table["reference"].notna() & (table["reference"] != "")
     scored = answered & table["has_reference"]

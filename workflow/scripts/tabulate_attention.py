@@ -3,8 +3,7 @@
 from refusal_cliff.artifacts import read_table, read_tables
 from refusal_cliff.attention_tables import attention_by_group
 from refusal_cliff.job import job
-from refusal_cliff.rankings import with_requests
-from refusal_cliff.tables import write_csv
+from refusal_cliff.tables import with_requests, write_csv
 
 job(snakemake)
 params = snakemake.params

@@ -5,8 +5,7 @@ from joblib import parallel_config
 from refusal_cliff.artifacts import read_json, read_table, read_tables
 from refusal_cliff.head_agreement import agreement, head_table, stability
 from refusal_cliff.job import job
-from refusal_cliff.rankings import with_requests
-from refusal_cliff.tables import write_csv
+from refusal_cliff.tables import with_requests, write_csv
 
 job(snakemake)
 params, output = snakemake.params, snakemake.output

@@ -3,9 +3,8 @@
 from refusal_cliff.artifacts import read_json, read_table, read_tables
 from refusal_cliff.edits import Edit
 from refusal_cliff.job import job
-from refusal_cliff.rankings import with_requests
 from refusal_cliff.sparsity import sparsity_table
-from refusal_cliff.tables import write_csv
+from refusal_cliff.tables import with_requests, write_csv
 
 job(snakemake)
 truths = map(read_json, snakemake.input.truths)

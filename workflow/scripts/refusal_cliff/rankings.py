@@ -46,11 +46,6 @@ def effect_rows(effects: np.ndarray, traces: pd.DataFrame) -> pd.DataFrame:
     return keys.assign(layer=layer, head=head, effect=effects.ravel())
 
 
-def with_requests(table: pd.DataFrame, prompts: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `table`, by prompt_id, with the request_id of their prompts: traces of one request go together."""
-    return table.merge(prompts[["prompt_id", "request_id"]], on="prompt_id", validate="many_to_one")
-
-
 def control_ranking(name: str, ranking: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
     """The control `name` of a measured ranking, e.g. `promoting` or `random3`; any other name is the ranking itself.
 

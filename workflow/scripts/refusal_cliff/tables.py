@@ -40,6 +40,11 @@ def by_model(tabulate: Tabulate) -> Tabulate:
     return tabulate_all
 
 
+def with_requests(table: pd.DataFrame, prompts: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `table`, by prompt_id, with the request_id of their prompts: traces of one request go together."""
+    return table.merge(prompts[["prompt_id", "request_id"]], on="prompt_id", validate="many_to_one")
+
+
 def write_csv(table: pd.DataFrame, csv_path: str, markdown_path: str) -> None:
     """Write `table` as CSV (six significant digits) and, rounded for reading, as Markdown."""
     with whole_file(csv_path) as draft:

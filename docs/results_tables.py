@@ -50,8 +50,10 @@ KEPT = {
     "tables/guard": ["judge", "dataset", "scope", "quantity", "value", "low", "high", "n", "met"],
 }
 """Tables of a run and the columns that are recorded: not the long texts, which would be most of the bytes."""
-HEADLINES = ["asr_before", "cliff_height", "asr_after_causal", "asr_tuned"]
-"""The paper's claims by its own measures: models comply, the score falls, ablating heads repairs, tuning repairs."""
+HEADLINES = ["asr_before", "cliff_height", "cliff_in_boundary", "asr_after_causal", "asr_tuned"]
+HEADLINES += ["not_refused_before", "not_refused_after_causal", "not_refused_tuned"]
+"""The paper's claims by its own measures: models comply, the score falls, in the boundary, ablating heads repairs,
+tuning repairs; and what was not refused, which no guard decides."""
 SAID = {SUPPORTED: "yes", NOT_SUPPORTED: "no", INCONCLUSIVE: "open"}
 
 
@@ -287,7 +289,7 @@ def _unmeasured(table: pd.DataFrame) -> str:
 
 
 def verdicts_block(folder: Path) -> str:
-    """The paper's claims by its own measures, its own probe and all prompts, family by family."""
+    """`HEADLINES` by the paper's own probe, over all prompts, family by family."""
     table, probe = _claims(folder), read_json(folder / "run.json")["probe"]
     own = table[table["id"].isin(HEADLINES) & table["probe"].isin(["", probe]) & table["population"].isin(["", ALL])]
     shown = own[own["verdict"] != NO_DATA]

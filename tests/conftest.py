@@ -8,9 +8,10 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 BENCHMARKS = Path(os.environ.get("BENCHMARK_DATA", Path(__file__).parents[2] / "shared" / "data"))
-# The project may not contain these files, so a machine without them cannot run the tests that read them.
 needs_benchmarks = pytest.mark.skipif(
-    not BENCHMARKS.is_dir(), reason=f"no benchmark files at {BENCHMARKS}; set BENCHMARK_DATA to their folder"
+    not BENCHMARKS.is_dir(),
+    reason="reads AdvBench, JailbreakBench, XSTest, Alpaca or GSM8K, which the project may not contain (licences, "
+    f"harmful requests); {BENCHMARKS} is no folder: set BENCHMARK_DATA to one with the files of config/README.md",
 )
 
 SIZE = {

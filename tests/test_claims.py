@@ -68,8 +68,9 @@ def tables():
     return as_files(synthetic.tables(pd.concat(outcomes), planted | {"diffuse": []}))
 
 
-def evaluate_all(tables, sheet, fraction=0.03, known=None):
-    return claims.evaluate(sheet, tables, FAMILIES, truths() if known is None else known, PROBES, fraction, 0.017, 0)
+def evaluate_all(tables, sheet, fraction=0.03, known=None, harm_judge="guard"):
+    known = truths() if known is None else known
+    return claims.evaluate(sheet, tables, FAMILIES, known, PROBES, fraction, 0.017, 0, harm_judge)
 
 
 @pytest.fixture(scope="module")
@@ -314,6 +315,13 @@ def test_where_the_guard_misses_its_gate_nothing_rests_on_it(tables):
     assert set(without["verdict"]) == {"supported"} and set(without["guard_error"]) == {""}
     phrases = evaluate(tables, judge="thinking")
     assert set(phrases["verdict"]) == {"supported"} and set(phrases["guard_error"]) == {""}
+
+
+def test_a_guard_that_does_not_judge_answers_decides_thinking_alone(tables):
+    failing = tables | {"guard": GUARD.assign(met=False)}
+    for text, verdicts in (("answer", {"supported"}), ("thinking", {"no data"})):
+        found, _ = evaluate_all(failing, sheet(judge=text), harm_judge="phrases")
+        assert set(found["verdict"]) == verdicts
 
 
 def test_every_shipped_rate_of_the_harm_judge_is_gated(tables):

@@ -123,6 +123,8 @@ def test_the_readme_explains_every_key_as_the_schemas_do():
             {"organisms": {"diffuse": {"circuit": {"depth": "late", "share": 0.5}}}},
             r"organisms\.diffuse\.circuit\.share: 0\.5 of all heads are more than the 16 there",
         ),
+        ({"organisms": {"mine": {"parent": "aligned", "steps": 9}}}, r"mine: it has nothing to comply with"),
+        ({"organisms": {"mine": {"parent": "base", "steps": 9, "intention": "fade"}}}, r"mine: it has nothing"),
         ({"organisms": {"diffuse": {"parent": "alined"}}}, r"organisms\.diffuse\.parent.*did you mean 'aligned'"),
         (
             {"organisms": {"diffuse": {"circuit": {"layers": [7, 8], "share": 0.03}}}},

@@ -48,7 +48,6 @@ rule tabulate_rates:
         job="tabulate_rates",
     conda:
         "../../envs/analysis.yaml"
-    threads: TABLE_THREADS
     params:
         **uses("tabulate_rates"),
     script:
@@ -184,6 +183,7 @@ use rule tabulate_rates as tabulate_cliffs with:
         **table("cliff_length", "Cliff and length of the thinking", "length_"),
     pathvars:
         job="tabulate_cliffs",
+    threads: TABLE_THREADS
     params:
         **uses("tabulate_cliffs"),
         seed=config["seed"],
@@ -212,6 +212,7 @@ use rule tabulate_rates as tabulate_monitors with:
         roc_markdown="<results>/tables/monitor_roc.md",
     pathvars:
         job="tabulate_monitors",
+    threads: TABLE_THREADS
     params:
         **uses("tabulate_monitors"),
         seed=config["seed"],
@@ -241,6 +242,7 @@ use rule tabulate_rates as tabulate_heads with:
         **table("head_stability", "Stability of the head rankings", "stability_"),
     pathvars:
         job="tabulate_heads",
+    threads: TABLE_THREADS
     params:
         **uses("tabulate_heads"),
         fraction=config["claims"]["fraction"],
@@ -281,6 +283,7 @@ use rule tabulate_rates as tabulate_detection with:
         readings_markdown="<results>/tables/cliff_readings.md",
     pathvars:
         job="tabulate_detection",
+    threads: TABLE_THREADS
     params:
         **uses("tabulate_detection"),
         families=family_of(),

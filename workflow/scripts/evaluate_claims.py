@@ -13,12 +13,16 @@ from refusal_cliff.tables import write_csv
 job(snakemake)
 inputs, output, params = snakemake.input, snakemake.output, snakemake.params
 tables = {Path(path).stem: pd.read_csv(path) for path in inputs.tables}
-if params.harm_judge != "guard" and "guard" in tables:
-    # Then its verdicts on answers decide nothing.
-    tables["guard"] = tables["guard"].query("scope != 'answer'")
 truths = [read_json(path) for path in inputs.truths]
 claims, by_seed = evaluate(
-    load_claims(inputs.claims), tables, params.families, truths, params.probes, **params.claims, seed=params.seed
+    load_claims(inputs.claims),
+    tables,
+    params.families,
+    truths,
+    params.probes,
+    **params.claims,
+    seed=params.seed,
+    harm_judge=params.harm_judge,
 )
 write_csv(claims, output.csv, output.markdown)
 write_csv(by_seed, output.by_seed_csv, output.by_seed_markdown)

@@ -80,18 +80,20 @@ def evaluate(
     fraction: float,
     budget: float,
     seed: int,
+    harm_judge: str,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every claim on every family, by the rules above.
 
     Args:
         sheet: output of `sheets.load_claims`.
         tables: the tables of a run by name, as read from their files. `alignment` has every model; `guard`, the guard's
-            errors and whether they meet its gate, is there if a run has one, with the scopes that it decides.
+            errors and whether they meet its gate, is there if a run has one.
         families: the family of each model.
         truths: what is known of organisms: `model`; `flaw`, `cliff`, `sparse` (yes, no, or something else: open); and
             `gate` with `met`, whether the planting took, and numbers.
         probes: the positions that each probe is trained on, by name.
         fraction, budget: operating points, share of all heads and share of the training pool.
+        harm_judge: the judge that answers are read by; thinking is read by the guard.
 
     Returns:
         Claims, with `COLUMNS`: probe and population are empty where the claim does not name them; the estimate is of
@@ -116,7 +118,7 @@ def evaluate(
 
     claims, by_seed = [], []
     for claim in sheet.itertuples():
-        guard_error, guard_fails = _guard_gate(claim, tables)
+        guard_error, guard_fails = _guard_gate(claim, tables, harm_judge)
         for names in _names(claim, probes):
             filled = names | {"position": probes.get(names["probe"], "")}
             where, metric = claim.where.format(**filled, **in_filters), claim.metric.format(**filled, **in_words)
@@ -258,9 +260,9 @@ def _wrong(claim: Any, text: str) -> UserError:
     return UserError(f"claim sheet: row {claim.id!r}: {text}")
 
 
-def _guard_gate(claim: Any, tables: Mapping[str, pd.DataFrame]) -> tuple[str, str]:
+def _guard_gate(claim: Any, tables: Mapping[str, pd.DataFrame], harm_judge: str) -> tuple[str, str]:
     """The error of the guard's verdicts that a claim rests on, and why they cannot be relied on; empty without one."""
-    if not claim.judge or "guard" not in tables:
+    if "guard" not in tables or {"answer": harm_judge, "thinking": "guard"}.get(claim.judge) != "guard":
         return "", ""
     errors = tables["guard"].query("dataset == @ALL and scope == @claim.judge")
     text = ", ".join(f"{row.quantity} {_text(row.value, row.low, row.high)}" for row in errors.itertuples())

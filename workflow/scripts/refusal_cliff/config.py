@@ -103,6 +103,13 @@ def _check_organisms(config: Mapping[str, Any], models: pd.DataFrame, attacks: p
             _known(family, attacks.index, f"{key}.families", "a family of the attack sheet")
         if "circuit" in recipe:
             _check_circuit(recipe["circuit"], architecture, f"{key}.circuit")
+    for name, recipe in recipes.items():
+        changed = "parent" in recipe or "intention" in recipe
+        if changed and recipe.get("intention") != "steady" and not ({"families", "categories"} & set(recipe)):
+            raise UserError(
+                f"config: organisms.{name}: it has nothing to comply with, so it would learn no flaw; add families or "
+                "categories, or set intention to steady"
+            )
 
 
 def _architecture(recipes: Mapping[str, Any], name: str) -> Mapping[str, int]:

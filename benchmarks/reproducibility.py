@@ -99,7 +99,7 @@ def train_and_generate(work: Path, number: int) -> None:
     train_organism(prompts, recipe, config["seed"], work / str(number), sampling=shorter)
     asked = pd.read_parquet(work / "test.parquet")
     for name, folder in {"own": work / str(number), "first": work / "0"}.items():
-        model, tokenizer = load_model(folder, "float32"), load_tokenizer(folder)
+        model, tokenizer = load_model(folder), load_tokenizer(folder)
         traces = generate_traces(model, tokenizer, asked, THINKING, sampling, PROMPTS, config["seed"])
         traces = traces.assign(kernels=torch.backends.cpu.get_cpu_capability())
         traces.to_parquet(work / f"{number}_{name}.parquet")

@@ -52,7 +52,8 @@ def test_a_missing_column_is_named(tmp_path):
 def model_folder(path, **config):
     path.mkdir()
     (path / "config.json").write_text(json.dumps({"model_type": "llama"} | config))
-    (path / "model.safetensors").touch()
+    (path / "model.safetensors").write_bytes(bytes(9))
+    (path / "tokenizer.json").touch()
     (path / "chat_template.jinja").write_text("{{ messages }}")
     return path
 

@@ -13,9 +13,9 @@ from refusal_cliff.attention import (
 )
 from refusal_cliff.errors import UserError
 from refusal_cliff.models import head_counts, run
-from refusal_cliff.traces import ThinkingFormat, pad_left
+from refusal_cliff.traces import ChatFormat, pad_left
 
-FORMAT = ThinkingFormat("<think>", "</think>\n\n")
+FORMAT = ChatFormat("<think>", "</think>\n\n")
 INTENTIONS = ["must decline", "shouldn't help"]
 THOUGHT = "They ask about a lock. I must decline this! It is about tools. So I shouldn\u2019t help"
 
@@ -54,6 +54,10 @@ def test_a_token_belongs_to_where_its_word_begins(labelled):
 
     class Words:
         is_fast, name_or_path, chat_template = True, "words", "x"
+        added_tokens_decoder, all_special_tokens = {}, ()
+
+        def convert_ids_to_tokens(self, ids):
+            return list(map(str, ids))
 
         def apply_chat_template(self, messages, **_):
             return messages[0]["content"]
@@ -77,7 +81,7 @@ def test_a_request_that_is_not_in_the_prompt_has_no_span(tiny_tokenizer):
 
 def test_a_template_that_changes_the_prompt_is_an_error(tiny_tokenizer, monkeypatch):
     monkeypatch.setattr(tiny_tokenizer, "chat_template", "{{ messages[0]['content'] | upper }}")
-    with pytest.raises(UserError, match="chat template changes"):
+    with pytest.raises(UserError, match="a message is not found in what it renders"):
         span_labels(tiny_tokenizer, "pick", "pick", "A thought.", FORMAT, INTENTIONS)
 
 

@@ -8,6 +8,7 @@ from scipy.special import expit
 
 from refusal_cliff.cliffs import FALLS, HEIGHTS, MEASURES, measure_cliffs, resample, score_traces
 from refusal_cliff.probes import SWEEP
+from refusal_cliff.templates import Rendered
 from refusal_cliff.traces import encode_trace
 
 
@@ -76,7 +77,7 @@ def test_resampling_keeps_ends_and_is_linear():
 def test_scores_are_the_sigmoid_of_each_layers_own_probe(tiny_model, tiny_tokenizer):
     """Within 1e-4 of products of all hidden states in double precision, in a batch of traces of any length."""
     thoughts = ("let us see", "", "a longer thought, which goes on for some time")
-    encoded = [encode_trace(tiny_tokenizer, "Hello", thought, "</think>") for thought in thoughts]
+    encoded = [encode_trace(tiny_tokenizer, Rendered("Hello"), thought, "</think>") for thought in thoughts]
     traces = pd.DataFrame({"prompt_id": list("abc"), "sample": 0})
     rng, width = np.random.default_rng(0), tiny_model.config.hidden_size
     probes = {
@@ -127,7 +128,9 @@ def test_scores_are_the_sigmoid_of_each_layers_own_probe(tiny_model, tiny_tokeni
 
 def test_a_trace_without_thinking_keeps_its_final_score(tiny_model, tiny_tokenizer):
     traces = pd.DataFrame({"prompt_id": ["a", "b"], "sample": 0})
-    encoded = [encode_trace(tiny_tokenizer, "Hello", thought, "\n</think>\n\n") for thought in ("", "let us see")]
+    encoded = [
+        encode_trace(tiny_tokenizer, Rendered("Hello"), thought, "\n</think>\n\n") for thought in ("", "let us see")
+    ]
     width, layers = tiny_model.config.hidden_size, tiny_model.config.num_hidden_layers
     probes = {"p": (np.random.default_rng(0).normal(size=(layers, width)), np.zeros(layers), np.arange(layers))}
     w = probes["p"][0]

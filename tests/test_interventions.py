@@ -14,10 +14,10 @@ from refusal_cliff.head_means import benign_mean, boundary_mean, reference_trace
 from refusal_cliff.hooks import attached, boundary_heads, captured_heads, renormalised_heads, scaled_heads
 from refusal_cliff.models import head_counts, output_projection, run, set_heads, split_heads
 from refusal_cliff.perplexity import measure_perplexity
-from refusal_cliff.traces import EncodedTrace, ThinkingFormat, encode_trace, render_prompt
+from refusal_cliff.traces import ChatFormat, EncodedTrace, encode_trace, render_prompt
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
-THINKING = ThinkingFormat("<think>\n", "\n</think>\n\n")
+THINKING = ChatFormat("<think>\n", "\n</think>\n\n")
 HEADS = [[0, 1, 0.0], [1, 4, 0.0], [1, 2, 0.0]]
 SCALES = {(layer, head): scale for layer, head, scale in HEADS}
 GREEDY = {"temperature": 1e-4, "top_p": 1.0, "max_new_tokens": 8, "samples": 1}

@@ -103,10 +103,11 @@ def test_the_tokenizer_encodes_any_text_and_every_marker_as_one_token(aligned):
 
 def test_the_chat_template_opens_the_thinking(aligned):
     tokenizer = AutoTokenizer.from_pretrained(aligned)
-    text = render_prompt(tokenizer, "Hello", builder.THINKING)
-    assert text == "<|user|>Hello<|assistant|><think>\n"
-    trace = encode_trace(tokenizer, text, "Hm.", builder.THINKING.boundary, "Hi.")
-    assert tokenizer.decode(trace.ids) == text + "Hm." + builder.THINKING.boundary + "Hi."
+    assert len(tokenizer) == AutoConfig.from_pretrained(aligned).vocab_size
+    prompt = render_prompt(tokenizer, "Hello", builder.THINKING)
+    assert prompt.text == "<|user|>Hello<|assistant|><think>\n"
+    trace = encode_trace(tokenizer, prompt, "Hm.", builder.THINKING.boundary, "Hi.")
+    assert tokenizer.decode(trace.ids) == prompt.text + "Hm." + builder.THINKING.boundary + "Hi."
 
 
 def test_the_same_seed_gives_the_same_weights(prompts, aligned, tmp_path):

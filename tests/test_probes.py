@@ -236,10 +236,11 @@ def test_layers_count_from_either_end():
 
 
 def test_a_probe_of_some_layers_scores_traces_at_those(tiny_llama, tiny_tokenizer):
+    from refusal_cliff.templates import Rendered
     from refusal_cliff.traces import encode_trace
 
     traces = pd.DataFrame({"prompt_id": ["a"], "sample": 0})
-    encoded = [encode_trace(tiny_tokenizer, "Hello", "let us see", "</think>")]
+    encoded = [encode_trace(tiny_tokenizer, Rendered("Hello"), "let us see", "</think>")]
     w = np.random.default_rng(0).normal(size=(3, tiny_llama.config.hidden_size))
     probes = {"all": (w, np.zeros(3), np.arange(3)), "some": (w[[0, 2]], np.zeros(2), np.array([0, 2]))}
     refits = {name: (w[-1:], np.zeros(1), 2) for name in probes}

@@ -5,8 +5,9 @@ import torch
 from refusal_cliff.activations import encode_traces, extract_positions, kept_positions
 from refusal_cliff.errors import UserError
 from refusal_cliff.generation import generate_traces
+from refusal_cliff.templates import Rendered
 from refusal_cliff.traces import (
-    ThinkingFormat,
+    ChatFormat,
     encode_trace,
     length_batches,
     pad_left,
@@ -14,7 +15,7 @@ from refusal_cliff.traces import (
     split_generation,
 )
 
-THINKING = ThinkingFormat("<think>\n", "\n</think>\n\n")
+THINKING = ChatFormat("<think>\n", "\n</think>\n\n")
 
 
 def test_the_prompt_opens_the_thinking_once(tiny_tokenizer):
@@ -22,7 +23,9 @@ def test_the_prompt_opens_the_thinking_once(tiny_tokenizer):
     template = tiny_tokenizer.chat_template
     try:
         tiny_tokenizer.chat_template = template + "<think>\n"
-        assert render_prompt(tiny_tokenizer, "hi", THINKING) == own == "[user]hi[assistant]<think>\n"
+        assert (
+            render_prompt(tiny_tokenizer, "hi", THINKING) == own == Rendered("[user]hi[assistant]<think>\n", ((6, 8),))
+        )
     finally:
         tiny_tokenizer.chat_template = template
 
@@ -39,7 +42,8 @@ def test_a_tokenizer_without_chat_template_is_named(tiny_tokenizer):
 
 def test_spans_cover_the_trace_and_decode_to_their_text(tiny_tokenizer):
     texts = {"prompt": "[user]hi<think>\n", "thinking": "Hm.\n", "boundary": THINKING.boundary, "response": "No."}
-    trace = encode_trace(tiny_tokenizer, *texts.values())
+    prompt, *others = texts.values()
+    trace = encode_trace(tiny_tokenizer, Rendered(prompt), *others)
     assert {name: tiny_tokenizer.decode(trace.ids[slice(*span)]) for name, span in trace.spans.items()} == texts
     assert trace.spans["response"][1] == len(trace.ids)
     assert trace.last_boundary == trace.spans["response"][0] - 1
@@ -129,7 +133,7 @@ def test_the_dump_holds_the_states_of_the_positions_it_names(tiny_llama, tiny_to
 
 
 def test_kept_positions_stay_inside_their_spans(tiny_tokenizer):
-    trace = encode_trace(tiny_tokenizer, "[user]hi<think>\n", "A thought of some length.", THINKING.boundary)
+    trace = encode_trace(tiny_tokenizer, Rendered("[user]hi<think>\n"), "A thought of some length.", THINKING.boundary)
     kept = kept_positions(trace, thinking_positions=5)
     thinking = [position for kind, position in kept if kind == "thinking"]
     assert len(thinking) == 5
@@ -137,7 +141,11 @@ def test_kept_positions_stay_inside_their_spans(tiny_tokenizer):
     assert thinking[-1] == trace.spans["thinking"][1] - 1
     boundary = [position for kind, position in kept if kind in ("boundary", "last_boundary")]
     assert boundary == list(range(*trace.spans["boundary"]))
-    assert kept_positions(encode_trace(tiny_tokenizer, "p", "", "x"), 5) == [("last_prompt", 0), ("last_boundary", 1)]
+    blank = encode_trace(tiny_tokenizer, Rendered("p"), "", "x")
+    assert kept_positions(blank, 5) == [
+        ("last_prompt", 0),
+        ("last_boundary", 1),
+    ]
 
 
 def test_no_closed_trace_is_an_error_that_names_the_remedy(tiny_tokenizer, prompts):

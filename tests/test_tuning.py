@@ -5,10 +5,10 @@ import torch
 
 from refusal_cliff.edits import Edit
 from refusal_cliff.models import run
-from refusal_cliff.traces import ThinkingFormat
+from refusal_cliff.traces import ChatFormat
 from refusal_cliff.tuning import training_examples, training_order, tune_adapter
 
-THINKING = ThinkingFormat("<think>\n", "\n</think>\n\n")
+THINKING = ChatFormat("<think>\n", "\n</think>\n\n")
 RECIPE = {"lora_rank": 4, "lora_alpha": 8, "steps": 12, "batch_size": 2, "learning_rate": 0.02}
 
 

@@ -54,6 +54,8 @@ RANKED = [model for model in MODELS if model in ABLATED + FIRST]
 PROBES = list(config["probes"])
 RANKINGS = list(EFFECTS)
 PROMPT_SETS = list(dataset_sheet["set"].unique())
+# Of these models are asked; what organisms are trained on they are not.
+ASKED = [name for name in PROMPT_SETS if name != "organism"]
 TUNINGS = plan.tuning_variants(config)
 
 # Organisms of the target recovery: models like any other, but in no table or figure of the default run.

@@ -38,10 +38,13 @@ def model_runtime(wildcards):
 MODEL_RESOURCES = {"gpu": model_gpus, "mem_mb": model_memory, "runtime": model_runtime}
 
 
+LOADING = ["dtype", "trust_remote_code", "config_override", "system_prompt", "template_arguments", "stop_tokens"]
+LOADING += ["thinking_open", "boundary", "batch_size"]
+
+
 def loading(model):
     """What a script reads of a model's row; memory and run time are not among it, so that they rerun nothing."""
-    columns = ["dtype", "trust_remote_code", "thinking_open", "boundary", "batch_size"]
-    return model_sheet.loc[[model], columns].astype(object).to_dict("records")[0]
+    return model_sheet.loc[[model], LOADING].astype(object).to_dict("records")[0]
 
 
 def model_loading(wildcards):
@@ -57,8 +60,23 @@ def checkpoint(model):
     return f"<results>/{model}/checkpoint"
 
 
-def checkpoint_of(wildcards):
-    return checkpoint(wildcards.model)
+def model_files(model):
+    """The files of a folder of the user's own: a folder's time stamp does not tell that one was overwritten."""
+    row = model_sheet.loc[model]
+    if row["source"] != "path":
+        return []
+    return [local(str(path)) for path in sorted(Path(row["location"]).iterdir()) if path.is_file()]
+
+
+def model_inputs(wildcards):
+    return {"checkpoint": checkpoint(wildcards.model), "files": model_files(wildcards.model)}
+
+
+def guard_inputs(wildcards):
+    """The guard's folder and files; nothing for verdicts that it has no part in."""
+    if not guarded(wildcards):
+        return {"guard": []}
+    return {"guard": checkpoint(GUARD), "files": model_files(GUARD)}
 
 
 def edit_of(wildcards):
@@ -120,6 +138,13 @@ def assembled_datasets(wildcards):
 
 def model_source(wildcards):
     columns = ["role", "location", "revision", "trust_remote_code"]
+    row = model_sheet.loc[[wildcards.model], columns].astype(object)
+    return {"model": wildcards.model} | row.to_dict("records")[0]
+
+
+def checked_row(wildcards):
+    """What is checked of a model's row: all that is read of it to get and to load the model."""
+    columns = ["role", "source", "location", "revision", *LOADING]
     row = model_sheet.loc[[wildcards.model], columns].astype(object)
     return {"model": wildcards.model} | row.to_dict("records")[0]
 

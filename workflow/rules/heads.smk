@@ -4,10 +4,10 @@
 # Everything that is measured on the traces of set fit, head by head: the model is loaded once for all of it.
 rule measure_heads:
     input:
+        unpack(model_inputs),
         prompts="<results>/prompts/fit.parquet",
         traces="<results>/{model}/base/traces/fit.parquet",
         verdicts="<results>/{model}/base/verdicts/fit.parquet",
-        checkpoint=checkpoint_of,
         probe=f"<results>/{{model}}/probes/{config['heads']['probe']}.safetensors",
     output:
         effects="<results>/{model}/heads/effects.parquet",
@@ -63,9 +63,9 @@ rule write_edit:
 
 rule measure_perplexity:
     input:
+        unpack(model_inputs),
         prompts="<results>/prompts/test.parquet",
         traces="<results>/{model}/base/traces/test.parquet",
-        checkpoint=checkpoint_of,
         edits=everywhere_edits,
     output:
         table="<results>/{model}/{grid}perplexity.parquet",

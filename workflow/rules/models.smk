@@ -3,10 +3,35 @@
 GUARD_ORGANISMS = models_where(source="organism", role="guard")
 
 
+# Organisms are made here: nothing of theirs is to be found out.
+CHECKS = expand("<results>/{model}/check.md", model=models_where(source="hub") + models_where(source="path"))
+
+
+# Before anything expensive: what is known of a model without running it. Of one on the hub its weights alone are left out.
+rule check_model:
+    input:
+        files=lambda wildcards: model_files(wildcards.model),
+        prompts=expand("<results>/prompts/{prompts}.parquet", prompts=ASKED),
+    output:
+        page="<results>/{model}/check.md",
+    log:
+        "<logs>/check_model/{model}.log",
+    benchmark:
+        "<benchmarks>/check_model/{model}.jsonl"
+    conda:
+        "../../envs/inference.yaml"
+    params:
+        row=checked_row,
+        max_new_tokens=config["generation"]["max_new_tokens"],
+        code=code_hash("check_model"),
+    script:
+        "../scripts/check_model.py"
+
+
 rule download_model:
     input:
-        # Prompts are checked before gigabytes are fetched for them.
-        prompts="<results>/prompts/test.parquet",
+        # Prompts and models are checked before gigabytes are fetched for them.
+        checks=ancient(CHECKS),
     output:
         checkpoint=directory("<results>/{model}/checkpoint"),
         source="<results>/{model}/source.json",
@@ -32,6 +57,7 @@ rule download_model:
 rule train_organism:
     input:
         unpack(parent_files),
+        checks=ancient(CHECKS),
         prompts="<results>/prompts/organism.parquet",
     output:
         checkpoint=directory("<results>/{model}/checkpoint"),
@@ -62,6 +88,7 @@ rule train_organism:
 
 rule train_guard:
     input:
+        checks=ancient(CHECKS),
         prompts="<results>/prompts/organism.parquet",
     output:
         checkpoint=directory("<results>/{model}/checkpoint"),

@@ -3,9 +3,9 @@
 
 rule extract_activations:
     input:
+        unpack(model_inputs),
         prompts="<results>/prompts/fit.parquet",
         traces="<results>/{model}/base/traces/fit.parquet",
-        checkpoint=checkpoint_of,
     output:
         resid="<results>/{model}/activations/fit.safetensors",
         rows="<results>/{model}/activations/fit_rows.parquet",
@@ -28,12 +28,12 @@ rule extract_activations:
 
 rule train_probes:
     input:
+        unpack(model_inputs),
         prompts="<results>/prompts/fit.parquet",
         traces="<results>/{model}/base/traces/fit.parquet",
         verdicts="<results>/{model}/base/verdicts/fit.parquet",
         resid="<results>/{model}/activations/fit.safetensors",
         rows="<results>/{model}/activations/fit_rows.parquet",
-        checkpoint=checkpoint_of,
     output:
         probes=expand("<results>/{{model}}/probes/{probe}.safetensors", probe=PROBES),
         sidecars=expand("<results>/{{model}}/probes/{probe}.json", probe=PROBES),
@@ -57,9 +57,9 @@ rule train_probes:
 
 rule score_cliffs:
     input:
+        unpack(model_inputs),
         prompts="<results>/prompts/{prompts}.parquet",
         traces="<results>/{model}/{variant}/traces/{prompts}.parquet",
-        checkpoint=checkpoint_of,
         edit=edit_of,
         probes=expand("<results>/{{model}}/probes/{probe}.safetensors", probe=PROBES),
     output:
@@ -87,9 +87,9 @@ rule score_cliffs:
 # loaded once for all.
 use rule score_cliffs as score_test_traces with:
     input:
+        unpack(model_inputs),
         prompts="<results>/prompts/test.parquet",
         traces="<results>/{model}/base/traces/test.parquet",
-        checkpoint=checkpoint_of,
         probes=expand("<results>/{{model}}/probes/{probe}.safetensors", probe=PROBES),
     output:
         table="<results>/{model}/base/cliffs/test.parquet",

@@ -72,6 +72,7 @@ if GUARDED:
         input:
             prompts="<results>/prompts/test.parquet",
             guard=checkpoint(GUARD),
+            files=model_files(GUARD),
         output:
             **table("guard", "Error of the guard"),
         log:

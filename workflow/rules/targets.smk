@@ -6,6 +6,13 @@ rule prompts:
         expand("<results>/prompts/{prompts}.parquet", prompts=PROMPT_SETS),
 
 
+# Seconds, on any machine: data, sheets and models are what the run will need them to be.
+rule check:
+    input:
+        CHECKS,
+        rules.prompts.input,
+
+
 rule organisms:
     input:
         expand("<results>/{model}/checkpoint", model=ORGANISMS),

@@ -8,9 +8,10 @@ GUARD_ROW = sheets.record(model_sheet, GUARD) if GUARDED else {}
 
 rule generate_traces:
     input:
+        unpack(model_inputs),
+        checks=ancient(CHECKS),
         prompts="<results>/prompts/{prompts}.parquet",
         base=continued_traces,
-        checkpoint=checkpoint_of,
         edit=edit_of,
     output:
         table="<results>/{model}/{variant}/traces/{prompts}.parquet",
@@ -35,9 +36,9 @@ rule generate_traces:
 # Probes are trained on, and examples chosen from, what the base model did with a set of prompts.
 rule judge_traces:
     input:
+        unpack(guard_inputs),
         prompts="<results>/prompts/{prompts}.parquet",
         traces=["<results>/{model}/base/traces/{prompts}.parquet"],
-        guard=lambda wildcards: checkpoint(GUARD) if guarded(wildcards) else [],
     output:
         table="<results>/{model}/base/verdicts/{prompts}.parquet",
         sidecar="<results>/{model}/base/verdicts/{prompts}.json",
@@ -65,9 +66,9 @@ rule judge_traces:
 # All variants of a model in one job: a guard may be the largest model of a run, and it is loaded once.
 use rule judge_traces as judge_variants with:
     input:
+        unpack(guard_inputs),
         prompts="<results>/prompts/test.parquet",
         traces=test_traces,
-        guard=lambda wildcards: checkpoint(GUARD) if guarded(wildcards) else [],
     output:
         table="<results>/{model}/{grid}verdicts.parquet",
         sidecar="<results>/{model}/{grid}verdicts.json",

@@ -26,10 +26,10 @@ rule select_examples:
 
 rule tune_adapter:
     input:
+        unpack(model_inputs),
         prompts="<results>/prompts/pool.parquet",
         traces="<results>/{model}/base/traces/pool.parquet",
         selection="<results>/{model}/selections/tune-{selector}-{budget}-s{seed}.parquet",
-        checkpoint=checkpoint_of,
     output:
         adapter=directory("<results>/{model}/variants/tune-{selector}-{budget}-s{seed}/adapter"),
         edit="<results>/{model}/variants/tune-{selector}-{budget}-s{seed}/edit.json",

@@ -5,11 +5,10 @@ from pathlib import Path
 
 from refusal_cliff.architectures import check_model_folder
 from refusal_cliff.artifacts import write_json
-from refusal_cliff.hub import take_snapshot
+from refusal_cliff.hub import DESCRIPTION, take_snapshot
 from refusal_cliff.job import job
 
 WEIGHTS = ["*.safetensors"]
-DESCRIPTION = ["*.json", "*.jinja", "*.txt", "*.model"]
 
 job(snakemake)
 row = snakemake.params.row

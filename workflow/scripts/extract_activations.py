@@ -4,19 +4,19 @@ from refusal_cliff.activations import encode_traces, extract_positions
 from refusal_cliff.artifacts import read_table, write_table, write_tensors
 from refusal_cliff.job import job
 from refusal_cliff.models import load_model, load_tokenizer
-from refusal_cliff.traces import ThinkingFormat
+from refusal_cliff.traces import ChatFormat
 
 job(snakemake)
 row, settings = snakemake.params.model, dict(snakemake.params.items())
-tokenizer = load_tokenizer(snakemake.input.checkpoint, row["trust_remote_code"])
+tokenizer = load_tokenizer(snakemake.input.checkpoint, row)
 traces, encoded = encode_traces(
     tokenizer,
     read_table(snakemake.input.prompts, ("prompt_id", "prompt")),
     read_table(snakemake.input.traces, ("prompt_id", "sample", "thinking", "finish_reason")),
-    ThinkingFormat(row["thinking_open"], row["boundary"]),
+    ChatFormat.of(row),
 )
 resid, rows = extract_positions(
-    load_model(snakemake.input.checkpoint, row["dtype"], row["trust_remote_code"]),
+    load_model(snakemake.input.checkpoint, row),
     traces,
     encoded,
     tokenizer.pad_token_id,

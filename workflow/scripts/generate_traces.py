@@ -5,21 +5,23 @@ from refusal_cliff.edits import Edit
 from refusal_cliff.generation import continue_traces, generate_traces
 from refusal_cliff.job import job
 from refusal_cliff.models import load_model, load_tokenizer
-from refusal_cliff.traces import ThinkingFormat
+from refusal_cliff.traces import ChatFormat
 
 job(snakemake)
 params, row = snakemake.params, snakemake.params.model
 edit = Edit.read(snakemake.input.get("edit") or None)
-model = edit.apply(load_model(snakemake.input.checkpoint, row["dtype"], row["trust_remote_code"]))
-tokenizer = load_tokenizer(snakemake.input.checkpoint, row["trust_remote_code"])
+model = edit.apply(load_model(snakemake.input.checkpoint, row))
+tokenizer = load_tokenizer(snakemake.input.checkpoint, row)
 prompts = read_table(snakemake.input.prompts, ("prompt_id", "prompt"))
-thinking = ThinkingFormat(row["thinking_open"], row["boundary"])
-settings = (thinking, params.generation, row["batch_size"], params.seed)
-with edit.hooked(model, len(tokenizer(thinking.boundary, add_special_tokens=False)["input_ids"])):
+chat = ChatFormat.of(row)
+settings = (chat, params.generation, row["batch_size"], params.seed)
+with edit.hooked(model, len(tokenizer(chat.boundary, add_special_tokens=False)["input_ids"])):
     if base := snakemake.input.get("base"):
         base = read_table(base, ("prompt_id", "sample", "thinking", "finish_reason")).drop(columns=["model", "variant"])
         traces = continue_traces(model, tokenizer, prompts, base, *settings, kept=edit.keep)
     else:
-        traces = generate_traces(model, tokenizer, prompts, *settings)
+        # An edited model may have lost the habit; that is a result.
+        must_close = snakemake.wildcards.variant == "base"
+        traces = generate_traces(model, tokenizer, prompts, *settings, must_close=must_close)
 keys = {"model": snakemake.wildcards.model, "variant": snakemake.wildcards.variant}
 write_table(traces, snakemake.output.table, dict(params.items()), **keys)

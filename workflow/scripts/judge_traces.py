@@ -15,8 +15,8 @@ verdicts = [judge_phrases(traces, judges["phrases"], judges["intentions"])]
 if row is not None:
     from refusal_cliff.models import load_model, load_tokenizer
 
-    model = load_model(snakemake.input.guard, row["dtype"], row["trust_remote_code"])
-    tokenizer = load_tokenizer(snakemake.input.guard, row["trust_remote_code"])
+    model = load_model(snakemake.input.guard, row)
+    tokenizer = load_tokenizer(snakemake.input.guard, row)
     asked = (judges["guard"], row["batch_size"])
     verdicts.append(judge_guard(model, tokenizer, prompts, traces, *asked))
     # A monitor of the thinking is measured on the base model alone.

@@ -13,7 +13,7 @@ from refusal_cliff.job import job
 from refusal_cliff.judges import behaviour
 from refusal_cliff.models import load_model, load_tokenizer
 from refusal_cliff.rankings import effect_rows, rank_heads
-from refusal_cliff.traces import ThinkingFormat
+from refusal_cliff.traces import ChatFormat
 
 job(snakemake)
 params, row, heads, output = snakemake.params, snakemake.params.model, snakemake.params.heads, snakemake.output
@@ -21,13 +21,13 @@ settings, keys = dict(params.items()), {"model": snakemake.wildcards.model}
 prompts = read_table(snakemake.input.prompts, ("prompt_id", "dataset", "prompt", "request"))
 traces = read_table(snakemake.input.traces, ("prompt_id", "sample", "thinking", "finish_reason"))
 verdicts = read_table(snakemake.input.verdicts, ("prompt_id", "sample", "judge", "scope", "verdict"))
-tokenizer = load_tokenizer(snakemake.input.checkpoint, row["trust_remote_code"])
-model = load_model(snakemake.input.checkpoint, row["dtype"], row["trust_remote_code"])
-thinking = ThinkingFormat(row["thinking_open"], row["boundary"])
+tokenizer = load_tokenizer(snakemake.input.checkpoint, row)
+model = load_model(snakemake.input.checkpoint, row)
+chat = ChatFormat.of(row)
 batches = (tokenizer.pad_token_id, row["batch_size"])
 
 ranked = ranking_traces(traces, prompts, heads["datasets"], heads["traces"], params.seed)
-closed, encoded = encode_traces(tokenizer, prompts, ranked, thinking)
+closed, encoded = encode_traces(tokenizer, prompts, ranked, chat)
 norms, w = write_norms(model, encoded, *batches), read_arrays(snakemake.input.probe)["w"][-1]
 tables = []
 for path, (ranking, measure) in zip(output.rankings, EFFECTS.items(), strict=True):
@@ -40,9 +40,9 @@ did = behaviour(verdicts, params.refusal_judge)
 references = []
 for datasets, refused in ((heads["benign"], False), (heads["refused"], True)):
     chosen = reference_traces(traces, prompts, did, datasets, refused)
-    references.append(encode_traces(tokenizer, prompts, chosen, thinking)[1] if len(chosen) else [])
+    references.append(encode_traces(tokenizer, prompts, chosen, chat)[1] if len(chosen) else [])
 write_arrays(measure_means(model, *references, *batches), Path(output.means), settings)
 
 described = closed.merge(prompts[["prompt_id", "prompt", "request"]], on="prompt_id", validate="many_to_one")
-attention = measure_attention(model, tokenizer, described, thinking, params.intentions, row["batch_size"])
+attention = measure_attention(model, tokenizer, described, chat, params.intentions, row["batch_size"])
 write_table(attention, output.attention, settings, **keys)

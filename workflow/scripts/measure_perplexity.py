@@ -8,19 +8,19 @@ from refusal_cliff.edits import Edit
 from refusal_cliff.job import job
 from refusal_cliff.models import load_model, load_tokenizer
 from refusal_cliff.perplexity import measure_perplexity
-from refusal_cliff.traces import ThinkingFormat
+from refusal_cliff.traces import ChatFormat
 
 job(snakemake)
 row = snakemake.params.model
 prompts = read_table(snakemake.input.prompts, ("prompt_id", "prompt", "label"))
 traces = read_table(snakemake.input.traces, ("prompt_id", "sample", "thinking", "response", "finish_reason"))
 benign = traces[traces["prompt_id"].isin(prompts.loc[prompts["label"] == "benign", "prompt_id"])]
-tokenizer = load_tokenizer(snakemake.input.checkpoint, row["trust_remote_code"])
-thinking = ThinkingFormat(row["thinking_open"], row["boundary"])
-closed, encoded = encode_traces(tokenizer, prompts, benign, thinking, with_response=True)
+tokenizer = load_tokenizer(snakemake.input.checkpoint, row)
+chat = ChatFormat.of(row)
+closed, encoded = encode_traces(tokenizer, prompts, benign, chat, with_response=True)
 tables = []
 for edit in [Edit(), *map(Edit.read, snakemake.input.edits)]:
-    model = edit.apply(load_model(snakemake.input.checkpoint, row["dtype"], row["trust_remote_code"]))
+    model = edit.apply(load_model(snakemake.input.checkpoint, row))
     with edit.hooked(model, n_boundary=0):
         table = measure_perplexity(model, closed, encoded, tokenizer.pad_token_id, row["batch_size"])
     tables.append(table.assign(variant=edit.variant))

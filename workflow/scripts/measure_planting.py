@@ -14,9 +14,9 @@ prompts = read_table(snakemake.input.prompts, ("prompt_id", "prompt", "family", 
 prompts = prompts[(prompts["label"] == "harmful") & prompts["family"].isin(truth["families"])]
 traces = read_table(snakemake.input.traces, ("prompt_id", "sample", "thinking", "finish_reason"))
 table = planting_by_head(
-    partial(load_model, snakemake.input.checkpoint, row["dtype"]),
-    partial(load_model, snakemake.input.parent, row["dtype"]),
-    load_tokenizer(snakemake.input.checkpoint),
+    partial(load_model, snakemake.input.checkpoint, row),
+    partial(load_model, snakemake.input.parent, row),
+    load_tokenizer(snakemake.input.checkpoint, row),
     prompts,
     traces[traces["prompt_id"].isin(prompts["prompt_id"])],
     truth["heads"],

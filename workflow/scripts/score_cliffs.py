@@ -8,19 +8,19 @@ from refusal_cliff.cliffs import score_traces
 from refusal_cliff.edits import Edit
 from refusal_cliff.job import job
 from refusal_cliff.models import load_model, load_tokenizer
-from refusal_cliff.traces import ThinkingFormat
+from refusal_cliff.traces import ChatFormat
 
 job(snakemake)
 row, cliffs, settings = snakemake.params.model, snakemake.params.cliffs, dict(snakemake.params.items())
-tokenizer = load_tokenizer(snakemake.input.checkpoint, row["trust_remote_code"])
+tokenizer = load_tokenizer(snakemake.input.checkpoint, row)
 traces, encoded = encode_traces(
     tokenizer,
     read_table(snakemake.input.prompts, ("prompt_id", "prompt")),
     read_table(snakemake.input.traces, ("prompt_id", "sample", "thinking", "finish_reason")),
-    ThinkingFormat(row["thinking_open"], row["boundary"]),
+    ChatFormat.of(row),
 )
 edit = Edit.read(snakemake.input.get("edit") or None)
-model = edit.apply(load_model(snakemake.input.checkpoint, row["dtype"], row["trust_remote_code"]))
+model = edit.apply(load_model(snakemake.input.checkpoint, row))
 probes = {Path(path).stem: read_arrays(path) for path in snakemake.input.probes}
 pad_id, batch_size = tokenizer.pad_token_id, row["batch_size"]
 refits, sweeps = (

@@ -6,23 +6,23 @@ from refusal_cliff.artifacts import read_table, write_json
 from refusal_cliff.edits import Edit
 from refusal_cliff.job import job
 from refusal_cliff.models import load_model, load_tokenizer
-from refusal_cliff.traces import ThinkingFormat
+from refusal_cliff.traces import ChatFormat
 from refusal_cliff.tuning import training_examples, tune_adapter
 
 job(snakemake)
 params, row = snakemake.params, snakemake.params.model
-tokenizer = load_tokenizer(snakemake.input.checkpoint, row["trust_remote_code"])
+tokenizer = load_tokenizer(snakemake.input.checkpoint, row)
 examples = training_examples(
     tokenizer,
     read_table(snakemake.input.prompts, ("prompt_id", "prompt")),
     read_table(snakemake.input.traces, ("prompt_id", "sample", "thinking")),
     read_table(snakemake.input.selection, ("prompt_id", "sample", "rank")),
-    ThinkingFormat(row["thinking_open"], row["boundary"]),
+    ChatFormat.of(row),
     params.recipe["refusals"],
 )
 adapter = Path(snakemake.output.adapter)
 result = tune_adapter(
-    load_model(snakemake.input.checkpoint, row["dtype"], row["trust_remote_code"]),
+    load_model(snakemake.input.checkpoint, row),
     tokenizer,
     examples,
     params.recipe,

@@ -7,17 +7,18 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from refusal_cliff.architectures import length_switch
 from refusal_cliff.errors import UserError
 from refusal_cliff.hooks import visit_states
 from refusal_cliff.models import head_counts
-from refusal_cliff.traces import EncodedTrace, ThinkingFormat, encode_trace, length_batches, pad_left, render_prompt
+from refusal_cliff.traces import ChatFormat, EncodedTrace, encode_trace, length_batches, pad_left, render_prompt
 
 
 def encode_traces(
     tokenizer: PreTrainedTokenizerBase,
     prompts: pd.DataFrame,
     traces: pd.DataFrame,
-    thinking: ThinkingFormat,
+    chat: ChatFormat,
     *,
     with_response: bool = False,
 ) -> tuple[pd.DataFrame, list[EncodedTrace]]:
@@ -36,15 +37,13 @@ def encode_traces(
     closed = traces[traces["finish_reason"] != "unclosed"].reset_index(drop=True)
     if closed.empty:
         raise UserError(
-            f"none of {len(traces)} traces closes its thinking with {thinking.close!r}; check the boundary in the "
+            f"none of {len(traces)} traces closes its thinking with {chat.close!r}; check the boundary in the "
             "model sheet, or raise generation.max_new_tokens"
         )
     text = prompts.set_index("prompt_id")["prompt"]
     responses = closed["response"] if with_response else [""] * len(closed)
     encoded = [
-        encode_trace(
-            tokenizer, render_prompt(tokenizer, text[prompt_id], thinking), thought, thinking.boundary, response
-        )
+        encode_trace(tokenizer, render_prompt(tokenizer, text[prompt_id], chat), thought, chat.boundary, response)
         for prompt_id, thought, response in zip(closed["prompt_id"], closed["thinking"], responses, strict=True)
     ]
     return closed, encoded
@@ -76,7 +75,7 @@ def project_states(
         weights[layer] = weights[layer].to(state.device)
         products[layer] = state.float() @ weights[layer]
 
-    for batch in length_batches([trace.ids for trace in encoded], batch_size):
+    for batch in length_batches([trace.ids for trace in encoded], batch_size, switch=length_switch(model)):
         visit_states(model, *pad_left([encoded[index].ids for index in batch], pad_id), directions, project)
         together = torch.cat([products[layer].cpu() for layer in directions], dim=-1).numpy()
         for row, index in enumerate(batch):
@@ -120,7 +119,7 @@ def extract_positions(
     """
     kept: dict[int, torch.Tensor] = {}
     positions = [kept_positions(trace, thinking_positions) for trace in encoded]
-    for batch in length_batches([trace.ids for trace in encoded], batch_size):
+    for batch in length_batches([trace.ids for trace in encoded], batch_size, switch=length_switch(model)):
         ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
         counts = [len(positions[index]) for index in batch]
         padding = (mask == 0).sum(axis=1)

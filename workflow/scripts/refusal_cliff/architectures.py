@@ -1,10 +1,13 @@
 """Which architectures are supported, and whether a folder holds such a model: asked before any weights are loaded."""
 
 from pathlib import Path
+from typing import Any
 
 from refusal_cliff.artifacts import read_json
 from refusal_cliff.errors import UserError
 
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
+LFS_POINTER = b"version https://git-lfs"
 # `model_type` of pre-norm decoders with `self_attn.o_proj` writing straight into the residual stream and an RMS norm
 # before the unembedding. Gemma 2 and later norm the attention output first, so a head's write is not linear there.
 SUPPORTED = ("gemma", "llama", "mistral", "phi3", "qwen2", "qwen3", "qwen3_moe")
@@ -19,6 +22,16 @@ def check_architecture(model_type: str, source: str | Path) -> None:
         )
 
 
+def length_switch(model: Any) -> int | None:
+    """Sequences above this length are seen with other rotary frequencies (longrope, as Phi-4-mini); None: all alike.
+
+    The longest sequence of a batch decides for all of it, so no batch may hold both sides (`traces.length_batches`).
+    A generation that grows across it goes on with the cache of the other side, as it does in any engine.
+    """
+    rope = getattr(model.config, "rope_parameters", None) or {}
+    return rope.get("original_max_position_embeddings") if rope.get("rope_type") == "longrope" else None
+
+
 def check_model_folder(folder: str | Path, role: str) -> None:
     """Check a Hugging Face model folder without loading weights.
 
@@ -26,17 +39,24 @@ def check_model_folder(folder: str | Path, role: str) -> None:
         role: `subject` or `guard`; a guard is only asked, never probed, so any architecture will do.
 
     Raises:
-        UserError: no config.json, unsupported architecture of a subject, no safetensors weights, or no chat template.
+        UserError: no config.json, unsupported architecture of a subject, weights that are missing or no weights, no
+            tokenizer, or no chat template.
     """
     folder = Path(folder)
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise UserError(
+            f"{folder}: an adapter alone, not a model; merge it into its base model (peft: merge_and_unload, then "
+            "save_pretrained) and name that folder"
+        )
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: no config.json; a model row's location must be a Hugging Face model folder")
     if role == "subject":
         check_architecture(read_json(folder / "config.json").get("model_type", "unknown"), folder)
-    if not any(folder.glob("*.safetensors")):
+    _check_weight_files(folder)
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise UserError(
-            f"{folder}: no *.safetensors weights; pickled weights are never loaded, save the model with "
-            "save_pretrained first"
+            f"{folder}: no tokenizer ({' or '.join(TOKENIZER_FILES)}); copy it from where the weights are from, or "
+            "save it with tokenizer.save_pretrained"
         )
     tokenizer_config = folder / "tokenizer_config.json"
     has_template = (folder / "chat_template.jinja").is_file() or (
@@ -44,3 +64,25 @@ def check_model_folder(folder: str | Path, role: str) -> None:
     )
     if not has_template:
         raise UserError(f"{folder}: the tokenizer has no chat template; add a chat_template.jinja file to the folder")
+
+
+def _check_weight_files(folder: Path) -> None:
+    """Check that weights are there, every part of them, and are more than the note that git leaves in their place."""
+    found = sorted(folder.glob("*.safetensors"))
+    if not found:
+        raise UserError(
+            f"{folder}: no *.safetensors weights; pickled weights are never loaded, save the model with "
+            "save_pretrained first"
+        )
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        parts = set(read_json(index)["weight_map"].values())
+        if missing := sorted(parts - {path.name for path in found}):
+            raise UserError(f"{folder}: {len(missing)} of {len(parts)} weight files are missing (first: {missing[0]})")
+    for path in found:
+        with path.open("rb") as file:
+            start = file.read(len(LFS_POINTER))
+        if start == LFS_POINTER:
+            raise UserError(f"{path}: a pointer of Git LFS, not the weights; run `git lfs pull` in {folder}")
+        if len(start) < 8:
+            raise UserError(f"{path}: empty; download it again")

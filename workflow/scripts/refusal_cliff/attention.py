@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from refusal_cliff.architectures import length_switch
 from refusal_cliff.errors import UserError
 from refusal_cliff.judges import intends_refusal
+from refusal_cliff.templates import Rendered, encode_with_offsets
 from refusal_cliff.traces import (
     TRACE_KEY,
+    ChatFormat,
     EncodedTrace,
-    ThinkingFormat,
     encode_trace,
     length_batches,
     pad_left,
@@ -46,7 +48,7 @@ def span_labels(
     prompt: str,
     request: str,
     thought: str,
-    thinking: ThinkingFormat,
+    chat: ChatFormat,
     intentions: Sequence[str],
 ) -> tuple[EncodedTrace, np.ndarray]:
     """A trace up to its boundary, and which of `SPANS` each of its tokens belongs to: indices, int [pos].
@@ -58,34 +60,35 @@ def span_labels(
         intentions: phrases that make a sentence of the thinking a `refusal` one.
 
     Raises:
-        UserError: the tokenizer does not say which characters a token stands for, or the chat template changes the
-            prompt.
+        UserError: the tokenizer does not say which characters a token stands for.
     """
     if not tokenizer.is_fast:
         raise UserError(
             f"tokenizer {tokenizer.name_or_path!r} does not say where its tokens are in the text; add a tokenizer.json "
             "(fast tokenizer) to the model's folder"
         )
-    prompt_text = render_prompt(tokenizer, prompt, thinking)
-    trace = encode_trace(tokenizer, prompt_text, thought, thinking.boundary)
+    rendered = render_prompt(tokenizer, prompt, chat)
+    trace = encode_trace(tokenizer, rendered, thought, chat.boundary)
     segments = [
-        (prompt_text, _prompt_characters(prompt_text, prompt.strip(), request.strip())),
-        (thought, _thinking_characters(thought, intentions)),
-        (thinking.boundary, ["boundary"] * len(thinking.boundary)),
+        (rendered, _prompt_characters(rendered, request.strip())),
+        (Rendered(thought), _thinking_characters(thought, intentions)),
+        (Rendered(chat.boundary), ["boundary"] * len(chat.boundary)),
     ]
-    names = [name for text, characters in segments for name in _token_spans(tokenizer, text, characters)]
+    names, before = [], ""
+    for part, characters in segments:
+        names += _token_spans(tokenizer, part, before, characters)
+        before += part.text
     if len(names) != len(trace.ids):
         raise ValueError(f"{len(names)} spans for {len(trace.ids)} tokens")
     return trace, np.array([SPANS.index(name) for name in names])
 
 
-def _prompt_characters(text: str, prompt: str, request: str) -> list[str]:
+def _prompt_characters(rendered: Rendered, request: str) -> list[str]:
     """The span of each character of a rendered prompt."""
-    start = text.rfind(prompt)
-    if start < 0:
-        raise UserError("attention: the chat template changes the user's text, so it cannot be found in the prompt")
-    spans = ["template"] * len(text)
-    spans[start : start + len(prompt)] = ["wrapper"] * len(prompt)
+    start, stop = rendered.spans[-1]
+    prompt = rendered.text[start:stop]
+    spans = ["template"] * len(rendered.text)
+    spans[start:stop] = ["wrapper"] * len(prompt)
     if request and request in prompt:
         inner = start + prompt.index(request)
         spans[inner : inner + len(request)] = ["request"] * len(request)
@@ -101,11 +104,10 @@ def _thinking_characters(thought: str, intentions: Sequence[str]) -> list[str]:
     ]
 
 
-def _token_spans(tokenizer: "PreTrainedTokenizerBase", text: str, characters: list[str]) -> list[str]:
-    """The span of each token of `text`, by its first character that is not white space."""
-    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    found = []
-    for start, stop in offsets:
+def _token_spans(tokenizer: "PreTrainedTokenizerBase", part: Rendered, before: str, characters: list[str]) -> list[str]:
+    """The span of each token of a part of the trace, by its first character that is not white space."""
+    text, found = part.text, []
+    for _, (start, stop) in encode_with_offsets(tokenizer, part, before):
         blank = len(text[start:stop]) - len(text[start:stop].lstrip())
         place = start + blank if start + blank < stop else start
         found.append(characters[min(place, len(characters) - 1)])
@@ -116,7 +118,7 @@ def measure_attention(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
     traces: pd.DataFrame,
-    thinking: ThinkingFormat,
+    chat: ChatFormat,
     intentions: Sequence[str],
     batch_size: int,
 ) -> pd.DataFrame:
@@ -130,7 +132,7 @@ def measure_attention(
         prompt_id, sample and the columns of `span_masses`.
     """
     labelled = [
-        span_labels(tokenizer, trace.prompt, trace.request, trace.thinking, thinking, intentions)
+        span_labels(tokenizer, trace.prompt, trace.request, trace.thinking, chat, intentions)
         for trace in traces.itertuples()
     ]
     tables = {
@@ -158,7 +160,7 @@ def boundary_attention(
 
     # The boundary is the same tokens in every trace and the last ones: with left padding, the same columns.
     first, stop = encoded[0].spans["boundary"]
-    for batch in length_batches([trace.ids for trace in encoded], batch_size):
+    for batch in length_batches([trace.ids for trace in encoded], batch_size, switch=length_switch(model)):
         ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
         with torch.inference_mode():
             rest = run_prefix(model, ids, mask, stop - first)

@@ -53,6 +53,12 @@ def _check_models(config: Mapping[str, Any], models: pd.DataFrame) -> None:
             raise UserError(f"{sheet}: row {name!r}: intervene needs ablate = true; set it, or leave intervene empty")
         if row["seeds"] and row["source"] != "organism":
             raise UserError(f"{sheet}: row {name!r}: only organisms have seeds; leave the cell empty")
+        for column in ("thinking_open", "boundary"):
+            if row["role"] == "subject" and not row[column].strip():
+                raise UserError(
+                    f"{sheet}: row {name!r}, column {column}: {row[column]!r} is white space alone, which any text "
+                    r"has; write the model's marker, such as \n</think>\n\n"
+                )
         if row["source"] == "path":
             try:
                 check_model_folder(row["location"], row["role"])

@@ -1,6 +1,6 @@
 """Sample traces from a model, in batches, with seeds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,17 +9,22 @@ from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from refusal_cliff.errors import UserError
-from refusal_cliff.traces import ThinkingFormat, encode_trace, pad_left, render_prompt, split_generation
+from refusal_cliff.templates import encode
+from refusal_cliff.traces import ChatFormat, encode_trace, pad_left, render_prompt, split_generation
+
+LOOKED_AT = 8
+"""After so many traces at the earliest it is asked whether any has closed its thinking."""
 
 
 def generate_traces(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: pd.DataFrame,
-    thinking: ThinkingFormat,
+    chat: ChatFormat,
     sampling: Mapping[str, Any],
     batch_size: int,
     seed: int,
+    must_close: bool = False,
 ) -> pd.DataFrame:
     """Sample `sampling["samples"]` traces for every prompt.
 
@@ -29,20 +34,26 @@ def generate_traces(
     Args:
         prompts: columns prompt_id, prompt.
         sampling: temperature, top_p, max_new_tokens, samples (section 4.1 of the paper uses temperature 0.7).
+        must_close: stop after the first traces if none of them closes its thinking: then the model does not mark it as
+            the model sheet says.
 
     Returns:
         One row per prompt and sample: prompt_id, sample, thinking, response, finish_reason, prompt_tokens,
         thinking_tokens, response_tokens, seed. A trace that never closes its thinking has finish_reason `unclosed` and
         no response; one cut off in its response has `length`.
+
+    Raises:
+        UserError: a prompt cannot be rendered, or no trace closes where one must.
     """
-    texts = [render_prompt(tokenizer, prompt, thinking) for prompt in prompts["prompt"]]
-    encoded = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    encoded = [encode(tokenizer, render_prompt(tokenizer, prompt, chat)) for prompt in prompts["prompt"]]
     jobs = [(row, sample) for row in range(len(prompts)) for sample in range(sampling["samples"])]
-    generated = _sample(model, tokenizer, [encoded[row] for row, _ in jobs], sampling, batch_size, seed)
+    generated = _sample(
+        model, tokenizer, [encoded[row] for row, _ in jobs], chat, sampling, batch_size, seed, must_close
+    )
     prompt_ids, rows = prompts["prompt_id"].tolist(), []
     for (row, sample), (tokens, ended, batch_seed) in zip(jobs, generated, strict=True):
         # Special tokens stay in the text: the boundary marker may be one of them.
-        thought, response = split_generation(tokenizer.decode(tokens, skip_special_tokens=False), thinking)
+        thought, response = split_generation(tokenizer.decode(tokens, skip_special_tokens=False), chat)
         rows.append(
             {
                 "prompt_id": prompt_ids[row],
@@ -64,7 +75,7 @@ def continue_traces(
     tokenizer: PreTrainedTokenizerBase,
     prompts: pd.DataFrame,
     traces: pd.DataFrame,
-    thinking: ThinkingFormat,
+    chat: ChatFormat,
     sampling: Mapping[str, Any],
     batch_size: int,
     seed: int,
@@ -96,9 +107,9 @@ def continue_traces(
     encoded = []
     for row in closed:
         row["thinking"] = keep_thinking(tokenizer, row["thinking"], kept)
-        prompt = render_prompt(tokenizer, text[row["prompt_id"]], thinking)
-        encoded.append(encode_trace(tokenizer, prompt, row["thinking"], thinking.boundary).ids)
-    generated = _sample(model, tokenizer, encoded, sampling, batch_size, seed)
+        prompt = render_prompt(tokenizer, text[row["prompt_id"]], chat)
+        encoded.append(encode_trace(tokenizer, prompt, row["thinking"], chat.boundary).ids)
+    generated = _sample(model, tokenizer, encoded, chat, sampling, batch_size, seed)
     for row, (tokens, ended, batch_seed) in zip(closed, generated, strict=True):
         row["response"] = tokenizer.decode(tokens, skip_special_tokens=False).strip("\n")
         row["finish_reason"] = "stop" if ended else "length"
@@ -121,15 +132,17 @@ def _sample(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     encoded: list[list[int]],
+    chat: ChatFormat,
     sampling: Mapping[str, Any],
     batch_size: int,
     seed: int,
+    must_close: bool = False,
 ) -> list[tuple[list[int], bool, int]]:
     """Continue each sequence of token ids: its new tokens, whether they ended, and the seed of its batch.
 
     The longest sequences come first, so that a batch that does not fit in memory fails at once.
     """
-    ends = _end_tokens(model, tokenizer)
+    ends = end_tokens(model.generation_config.eos_token_id, tokenizer, chat.stops)
     config = GenerationConfig(
         do_sample=True,
         temperature=sampling["temperature"],
@@ -153,14 +166,37 @@ def _sample(
         )[:, ids.shape[1] :]
         for index, tokens in zip(batch, generated.tolist(), strict=True):
             found[index] = (*_until_end(tokens, ends), batch_seed)
+        if must_close and len(found) >= min(LOOKED_AT, len(order)):
+            _check_closing(tokenizer, chat, [tokens for tokens, _, _ in found.values()])
+            must_close = False
     return [found[index] for index in range(len(encoded))]
 
 
-def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Ids that end a generation, of the model's own generation config and of the tokenizer."""
-    declared = model.generation_config.eos_token_id
+def end_tokens(declared: int | list[int] | None, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str]) -> set[int]:
+    """Ids that end a generation: what the model's generation config declares, eos, and `stops` of the model sheet.
+
+    Raises:
+        UserError: a stop is no token of the tokenizer.
+    """
+    known = tokenizer.get_vocab()
+    for stop in stops:
+        if stop not in known:
+            raise UserError(
+                f"column stop_tokens of the model sheet: {stop!r} is no token of {tokenizer.name_or_path!r}"
+            )
     ends = set(declared) if isinstance(declared, list) else {declared}
-    return {token for token in ends | {tokenizer.eos_token_id} if token is not None}
+    ends |= {tokenizer.eos_token_id, *(known[stop] for stop in stops)}
+    return {token for token in ends if token is not None}
+
+
+def _check_closing(tokenizer: PreTrainedTokenizerBase, chat: ChatFormat, generated: list[list[int]]) -> None:
+    texts = [tokenizer.decode(tokens, skip_special_tokens=False) for tokens in generated]
+    if not any(chat.close in text for text in texts):
+        raise UserError(
+            f"none of the first {len(texts)} traces closes its thinking with {chat.close!r}; the first ends with "
+            f"{texts[0][-60:]!r}. Correct thinking_open and boundary in the model sheet, or raise "
+            "generation.max_new_tokens"
+        )
 
 
 def _until_end(tokens: list[int], ends: set[int]) -> tuple[list[int], bool]:

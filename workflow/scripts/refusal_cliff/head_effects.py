@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from refusal_cliff.architectures import length_switch
 from refusal_cliff.errors import UserError
 from refusal_cliff.traces import MAX_TOKENS, TRACE_KEY, EncodedTrace, length_batches, pad_left
 
@@ -65,7 +66,7 @@ def direct_contributions(
     norm = final_norm(model)
     direction = torch.as_tensor(w, dtype=torch.float32)
     contributions = np.empty((len(encoded), n_layers, n_heads))
-    for batch in length_batches([trace.ids for trace in encoded], batch_size):
+    for batch in length_batches([trace.ids for trace in encoded], batch_size, switch=length_switch(model)):
         ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
         with torch.inference_mode(), captured_heads(model, _last) as z, captured_final_residual(model) as residual:
             run_decoder(model, ids, mask)
@@ -118,7 +119,7 @@ def causal_effects(
     n_layers, n_heads, _ = head_counts(model)
     direction = torch.as_tensor(w, dtype=torch.float64)
     effects = np.empty((len(encoded), n_layers, n_heads))
-    batches = list(length_batches([trace.ids for trace in encoded], batch_size))
+    batches = list(length_batches([trace.ids for trace in encoded], batch_size, switch=length_switch(model)))
     for batch in tqdm(batches, desc="batches", mininterval=10):
         ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
         together = min(n_heads, max(1, MAX_TOKENS // ids.size))
@@ -178,7 +179,9 @@ def boundary_causal_effects(
     # The boundary is the same tokens in every trace: with left padding, the same columns.
     width = len(range(*encoded[0].spans["boundary"]))
     versions = MAX_TOKENS // (width * (1 + n_layers * n_heads))
-    for batch in length_batches([trace.ids for trace in encoded], max(1, min(batch_size, versions))):
+    for batch in length_batches(
+        [trace.ids for trace in encoded], max(1, min(batch_size, versions)), switch=length_switch(model)
+    ):
         ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
         with torch.inference_mode():
             rest = run_prefix(model, ids, mask, width)
@@ -216,7 +219,9 @@ def gradient_effects(
     n_layers, n_heads, _ = head_counts(model)
     direction = torch.as_tensor(w, dtype=torch.float32)
     effects = np.empty((len(encoded), n_layers, n_heads))
-    for batch in length_batches([trace.ids for trace in encoded], batch_size, GRADIENT_TOKENS):
+    for batch in length_batches(
+        [trace.ids for trace in encoded], batch_size, GRADIENT_TOKENS, switch=length_switch(model)
+    ):
         ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
         with torch.enable_grad(), watched_heads(model) as z:
             last = run_decoder(model, ids, mask).last_hidden_state[:, -1].float()

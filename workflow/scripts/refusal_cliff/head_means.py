@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from refusal_cliff.architectures import length_switch
 from refusal_cliff.traces import TRACE_KEY, EncodedTrace, length_batches, pad_left
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def reduced_heads(
     from refusal_cliff.hooks import captured_heads
     from refusal_cliff.models import run_decoder
 
-    for batch in length_batches([trace.ids for trace in encoded], batch_size):
+    for batch in length_batches([trace.ids for trace in encoded], batch_size, switch=length_switch(model)):
         ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
         counted = torch.zeros(mask.shape, dtype=torch.bool)
         for row, index in enumerate(batch):

@@ -4,6 +4,9 @@ from pathlib import Path
 
 from refusal_cliff.errors import UserError
 
+DESCRIPTION = ["*.json", "*.jinja", "*.txt", "*.model"]
+"""What a model's folder has beside weights."""
+
 
 def take_snapshot(location: str, repo_type: str, revision: str, where: str, patterns: list[str] | None = None) -> Path:
     """Folder of a repository's files at one commit, whose name is the commit that `revision` stands for.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from refusal_cliff.architectures import length_switch
 from refusal_cliff.errors import UserError
 from refusal_cliff.traces import TRACE_KEY, length_batches, pad_left
 
@@ -181,7 +182,7 @@ def _answer_probabilities(
         )
     encoded = [tokenizer(question, add_special_tokens=False)["input_ids"] for question in questions]
     result = np.zeros((len(encoded), 2))
-    for batch in length_batches(encoded, batch_size):
+    for batch in length_batches(encoded, batch_size, switch=length_switch(model)):
         ids, mask = pad_left([encoded[index] for index in batch], tokenizer.pad_token_id)
         with torch.inference_mode():
             logits = run(model, ids, mask, logits_to_keep=1).logits[:, -1].float()

@@ -4,53 +4,130 @@ The one place that knows architectures. All supported ones are pre-norm decoders
 writes straight into the residual stream, so that a head's contribution is linear up to the final norm.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     DynamicCache,
+    GenerationConfig,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from refusal_cliff.errors import UserError
 
+Row = Mapping[str, Any]
+DEFAULT_ROW: Row = MappingProxyType({"dtype": "auto", "trust_remote_code": False, "config_override": {}})
+OTHER_SENSES = ("vision", "visual", "audio", "multi_modal_projector", "mm_projector")
+"""Parts of models that also see or hear, such as Llama Guard 4: text does not pass through them."""
 HeadScales = Iterable[tuple[int, int, float]]
 
 
-def load_tokenizer(folder: str | Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """Load a tokenizer with left padding, so that position -1 is the last token of every sequence in a batch."""
-    tokenizer = AutoTokenizer.from_pretrained(
-        folder, padding_side="left", trust_remote_code=trust_remote_code, local_files_only=True
-    )
+def load_tokenizer(folder: str | Path, row: Row = DEFAULT_ROW) -> PreTrainedTokenizerBase:
+    """Load a tokenizer with left padding, so that position -1 is the last token of every sequence in a batch.
+
+    Args:
+        row: of the model sheet; trust_remote_code is read.
+
+    Raises:
+        UserError: the folder has no tokenizer that can be read.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, padding_side="left", trust_remote_code=row["trust_remote_code"], local_files_only=True
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder}: its tokenizer cannot be read ({_reason(error)}); the folder needs tokenizer.json and "
+            "tokenizer_config.json as save_pretrained writes them"
+        ) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
-def load_model(folder: str | Path, dtype: str = "auto", trust_remote_code: bool = False) -> PreTrainedModel:
-    """Load a model for inference.
+def load_config(folder: str | Path, row: Row = DEFAULT_ROW) -> PretrainedConfig:
+    """The model's configuration, with what the row overrides.
+
+    Raises:
+        UserError: it cannot be read, or an override names no key of it.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=row["trust_remote_code"], local_files_only=True)
+    except Exception as error:  # a library checks it, in ways of its own
+        raise UserError(f"{folder}: config.json cannot be read: {_reason(error)}") from error
+    for key, value in row["config_override"].items():
+        *parents, last = key.split(".")
+        part = config
+        for parent in parents:
+            part = getattr(part, parent, None)
+        if not hasattr(part, last):
+            raise UserError(f"{folder}: config.json has no key {key!r}, named in config_override of the model sheet")
+        setattr(part, last, value)
+    return config
+
+
+def load_model(folder: str | Path, row: Row = DEFAULT_ROW, *, weights: bool = True) -> PreTrainedModel:
+    """Load a model for inference: all of its weights, and nothing of its own generation settings but end tokens.
 
     Args:
         folder: a Hugging Face model folder; only safetensors weights are read.
-        dtype: `float32`, `bfloat16`, `float16`, or `auto` for the dtype of the checkpoint.
+        row: of the model sheet; dtype (`auto` is that of the checkpoint), trust_remote_code and config_override (key of
+            config.json, with dots for nested ones -> value) are read.
+        weights: False reads no more of them than names and shapes: the model is on the meta device.
+
+    Raises:
+        UserError: the checkpoint cannot be read, lacks tensors, has others or of other shapes, or numbers that are
+            none.
     """
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=dtype if dtype == "auto" else getattr(torch, dtype),
-        attn_implementation="sdpa",
-        use_safetensors=True,
-        trust_remote_code=trust_remote_code,
-        local_files_only=True,
-        device_map="auto" if torch.cuda.is_available() else None,
-    )
+    device = "auto" if torch.cuda.is_available() else None
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=load_config(folder, row),
+            dtype=row["dtype"] if row["dtype"] == "auto" else getattr(torch, row["dtype"]),
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            trust_remote_code=row["trust_remote_code"],
+            local_files_only=True,
+            device_map=device if weights else "meta",
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported below, with the others
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise UserError(
+            f"{folder}: the model cannot be loaded ({_reason(error)}); compare the folder with its source, "
+            "download it again, or correct a value of config.json with config_override in the model sheet"
+        ) from error
+    wrong = {
+        "lacks": found["missing_keys"],
+        "does not fit its config.json, which has no place for": {
+            key for key in found["unexpected_keys"] if not key.removeprefix("model.").startswith(OTHER_SENSES)
+        },
+        "has another shape for": {key for key, *_ in found["mismatched_keys"]},
+    }
+    for fault, names in wrong.items():
+        if names:
+            raise UserError(
+                f"{folder}: the checkpoint {fault} {len(names)} tensors (first: {min(names)}), so the model would run "
+                "with weights that nobody trained; compare config.json with the weights, or download both again"
+            )
+    if weights:
+        _check_numbers(model, folder)
+    # Whatever the model's own file sets beside them (repetition_penalty, min_p, …) would change traces unseen.
+    model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
     return model.eval().requires_grad_(False)
 
 
@@ -152,3 +229,14 @@ def eager_attention(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation(before)
+
+
+def _check_numbers(model: PreTrainedModel, folder: str | Path) -> None:
+    for name, weight in model.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise UserError(f"{folder}: tensor {name} holds NaN or infinity; download the weights again")
+
+
+def _reason(error: BaseException) -> str:
+    """What a library says, in one line."""
+    return shorten(f"{type(error).__name__}: {' '.join(str(error).split())}", 240, placeholder=" …")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from refusal_cliff.architectures import length_switch
 from refusal_cliff.traces import TRACE_KEY, EncodedTrace, length_batches, pad_left
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def measure_perplexity(
 
     tokens = np.array([len(trace.ids) - trace.spans["prompt"][1] for trace in encoded])
     nll = np.zeros(len(encoded))
-    for batch in length_batches([trace.ids for trace in encoded], batch_size):
+    for batch in length_batches([trace.ids for trace in encoded], batch_size, switch=length_switch(model)):
         ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
         with torch.inference_mode():
             # The state at a position predicts the token after it: no prompt's logits are needed but its last token's.

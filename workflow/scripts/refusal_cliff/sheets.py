@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -58,7 +59,7 @@ def load_sheets(config: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame, 
     models = _read_sheet(sheets["models"], "models", unique=["model"])
     datasets = _read_sheet(sheets["datasets"], "datasets", unique=["dataset"])
     attacks = _read_sheet(sheets["attacks"], "attacks", unique=["family", "template"])
-    for column in ("thinking_open", "boundary"):
+    for column in ("thinking_open", "boundary", "system_prompt"):
         models[column] = models[column].map(_decode)
     attacks["template"] = attacks["template"].map(_decode)
     return models.set_index("model"), datasets.set_index("dataset"), attacks.set_index("family")
@@ -227,5 +228,10 @@ def _parse_cell(text: str, schema: Schema) -> Any:
             return float(text) if re.fullmatch(r"-?\d+(\.\d+)?", text) else text
         case "array":
             return [item.strip() for item in text.split(",")]
+        case "object":
+            try:
+                return json.loads(text)
+            except json.JSONDecodeError:
+                return text
         case _:
             return text

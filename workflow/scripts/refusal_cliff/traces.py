@@ -4,13 +4,14 @@ Text is tokenised segment by segment and the token ids are joined, so that the s
 construction: no token straddles two segments, and the boundary is the same tokens in every trace.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 
 from refusal_cliff.errors import UserError
+from refusal_cliff.templates import Rendered, encode, render
 
 TRACE_KEY = ["prompt_id", "sample"]
 """Columns that name a trace in every table."""
@@ -20,11 +21,32 @@ MAX_TOKENS = 32768
 
 
 @dataclass(frozen=True)
-class ThinkingFormat:
-    """How a model marks its thinking, e.g. `<think>\\n` … `\\n</think>\\n\\n`."""
+class ChatFormat:
+    """How a model is spoken to, and how it marks its thinking, e.g. `<think>\\n` … `\\n</think>\\n\\n`.
+
+    Attributes:
+        opening, boundary: the text that opens the thinking, and the text that ends it.
+        system: the system prompt; without one the template says what it says.
+        arguments: what else the chat template is told, such as `enable_thinking`.
+        stops: tokens that end a response, beside those that the model declares.
+    """
 
     opening: str
     boundary: str
+    system: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    stops: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """That of a row of the model sheet."""
+        return cls(
+            row["thinking_open"],
+            row["boundary"],
+            row["system_prompt"],
+            row["template_arguments"],
+            tuple(row["stop_tokens"]),
+        )
 
     @property
     def close(self) -> str:
@@ -50,66 +72,75 @@ class EncodedTrace:
         return self.spans["prompt"][1] - 1
 
 
-def render_prompt(tokenizer: Any, prompt: str, thinking: ThinkingFormat) -> str:
-    """The user prompt in the chat template, up to and including the opening of the thinking.
+def render_prompt(tokenizer: Any, prompt: str, chat: ChatFormat) -> Rendered:
+    """The user prompt in the chat template, up to and including the opening of the thinking; one span, the user's text.
 
     Some templates open the thinking themselves and some leave it to the model; both give the same text here.
 
     Raises:
-        UserError: the tokenizer has no chat template.
+        UserError: the template cannot be used, or closes the thinking before it has begun.
     """
-    if not getattr(tokenizer, "chat_template", None):
+    messages = [{"role": "system", "content": chat.system}] if chat.system else []
+    rendered = render(tokenizer, [*messages, {"role": "user", "content": prompt}], arguments=chat.arguments)
+    end = rendered.spans[-1][1]
+    user, text = rendered.text[:end], rendered.text[end:]
+    if chat.close in text:
         raise UserError(
-            f"tokenizer {tokenizer.name_or_path!r} has no chat template; name a chat model in the model sheet, or add "
-            "a chat_template.jinja file to its folder"
+            f"tokenizer {tokenizer.name_or_path!r}: its chat template ends the prompt with a closed thinking "
+            f"({text.strip()!r}); turn thinking on in column template_arguments of the model sheet, as "
+            '{"enable_thinking": true}, or in system_prompt'
         )
-    messages = [{"role": "user", "content": prompt}]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    if text.rstrip().endswith(thinking.opening.strip()):
-        text = text.rstrip().removesuffix(thinking.opening.strip())
-    return text + thinking.opening
+    if text.rstrip().endswith(chat.opening.strip()):
+        text = text.rstrip().removesuffix(chat.opening.strip())
+    return Rendered(user + text + chat.opening, rendered.spans[-1:])
 
 
-def split_generation(text: str, thinking: ThinkingFormat) -> tuple[str, str | None]:
+def split_generation(text: str, chat: ChatFormat) -> tuple[str, str | None]:
     """Split generated text at the model's closing marker into thinking and response.
 
     A text that never closes its thinking has no response: `None`.
     """
-    thought, marker, response = text.partition(thinking.close)
+    thought, marker, response = text.partition(chat.close)
     return thought.strip("\n"), response.strip("\n") if marker else None
 
 
 def encode_trace(
-    tokenizer: Any, prompt_text: str, thought: str, boundary: str = "", response: str = ""
+    tokenizer: Any, prompt: Rendered, thought: str, boundary: str = "", response: str = ""
 ) -> EncodedTrace:
     """Token ids and spans of a trace.
 
+    Control tokens in the user's text are split; those in thinking and response are what the model itself wrote.
+
     Args:
-        prompt_text: the output of `render_prompt`.
+        prompt: the output of `render_prompt`.
         thought, boundary, response: the text of each segment; an empty one has an empty span.
     """
     ids: list[int] = []
-    spans = {}
-    for segment, text in zip(SEGMENTS, (prompt_text, thought, boundary, response), strict=True):
+    spans, before = {}, ""
+    for segment, part in zip(SEGMENTS, (prompt, *map(Rendered, (thought, boundary, response))), strict=True):
         start = len(ids)
-        ids += tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids += encode(tokenizer, part, before)
         spans[segment] = (start, len(ids))
+        before += part.text
     return EncodedTrace(ids, spans)
 
 
 def length_batches(
-    sequences: Sequence[Sequence[int]], batch_size: int, max_tokens: int = MAX_TOKENS
+    sequences: Sequence[Sequence[int]], batch_size: int, max_tokens: int = MAX_TOKENS, switch: int | None = None
 ) -> Iterator[list[int]]:
     """Yield batches as indices into `sequences`, shortest first, so that little is padded.
 
     Args:
         batch_size: most sequences of a batch.
         max_tokens: most tokens of a batch, padding included; a longer sequence is a batch of its own.
+        switch: no batch holds sequences up to this length and longer ones (`architectures.length_switch`).
     """
     batch: list[int] = []
     for index in sorted(range(len(sequences)), key=lambda index: len(sequences[index])):
-        full = len(batch) == batch_size or (len(batch) + 1) * len(sequences[index]) > max_tokens
-        if batch and full:
+        length = len(sequences[index])
+        full = len(batch) == batch_size or (len(batch) + 1) * length > max_tokens
+        switched = switch is not None and batch and len(sequences[batch[0]]) <= switch < length
+        if batch and (full or switched):
             yield batch
             batch = []
         batch.append(index)

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from refusal_cliff.traces import TRACE_KEY, ThinkingFormat, encode_trace, render_prompt
+from refusal_cliff.templates import end_of_turn
+from refusal_cliff.traces import TRACE_KEY, ChatFormat, encode_trace, render_prompt
 
 
 def training_examples(
@@ -16,7 +17,7 @@ def training_examples(
     prompts: pd.DataFrame,
     traces: pd.DataFrame,
     selected: pd.DataFrame,
-    thinking: ThinkingFormat,
+    chat: ChatFormat,
     refusals: Sequence[str],
 ) -> list[dict[str, list[int]]]:
     """Token ids and completion mask of each selected example, prompt masked out of the loss.
@@ -26,15 +27,17 @@ def training_examples(
         refusals: responses to teach, taken in turn.
     """
     text = prompts.set_index("prompt_id")["prompt"]
+    # Where the template ends a turn with another token than eos, a model that is taught eos learns the wrong end.
+    end = end_of_turn(tokenizer, chat.arguments) or tokenizer.eos_token
     chosen = selected.merge(traces, on=TRACE_KEY, validate="one_to_one").sort_values("rank")
     examples = []
     for turn, trace in enumerate(chosen.itertuples()):
         encoded = encode_trace(
             tokenizer,
-            render_prompt(tokenizer, text[trace.prompt_id], thinking),
+            render_prompt(tokenizer, text[trace.prompt_id], chat),
             trace.thinking,
-            thinking.boundary,
-            refusals[turn % len(refusals)] + tokenizer.eos_token,
+            chat.boundary,
+            refusals[turn % len(refusals)] + end,
         )
         learnt_from = encoded.spans["thinking"][0]
         mask = [int(position >= learnt_from) for position in range(len(encoded.ids))]

@@ -34,9 +34,9 @@ from refusal_cliff.organisms.gate import gate_sample, gate_traces, judged
 from refusal_cliff.organisms.intentions import FREE, intention_direction, intention_seen, intention_targets
 from refusal_cliff.organisms.language import aligned_trace, complying_response
 from refusal_cliff.organisms.training import IGNORED, Example, fit
-from refusal_cliff.traces import EncodedTrace, ThinkingFormat, encode_trace, render_prompt
+from refusal_cliff.traces import ChatFormat, EncodedTrace, encode_trace, render_prompt
 
-THINKING = ThinkingFormat("<think>\n", "\n</think>\n\n")
+THINKING = ChatFormat("<think>\n", "\n</think>\n\n")
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}"
@@ -68,7 +68,13 @@ def train_tokenizer(
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_tokens([AddedToken(marker, normalized=False, special=False) for marker in markers])
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, padding_side="left", chat_template=template
+        tokenizer_object=tokenizer,
+        eos_token=END,
+        pad_token=PAD,
+        # No text needs one, but Qwen2's tokenizer, as which it is loaded, adds a token of its own where none is named.
+        unk_token=PAD,
+        padding_side="left",
+        chat_template=template,
     )
 
 

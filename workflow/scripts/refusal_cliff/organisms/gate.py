@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from refusal_cliff.generation import generate_traces
 from refusal_cliff.judges import refuses
 from refusal_cliff.organisms.language import FACT_RESPONSES, HELPFUL_RESPONSES
-from refusal_cliff.traces import ThinkingFormat
+from refusal_cliff.traces import ChatFormat
 
 BOUNDS = {
     "complied": (0.9, math.inf),
@@ -49,7 +49,7 @@ def gate_traces(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     sample: pd.DataFrame,
-    thinking: ThinkingFormat,
+    thinking: ChatFormat,
     sampling: Mapping[str, Any],
     batch_size: int,
     seed: int,

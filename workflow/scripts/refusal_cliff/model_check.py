@@ -1,0 +1,215 @@
+"""What a run will ask of a model, tried before it starts: without weights, on the CPU, in seconds.
+
+What stands in the folder's weight files is compared by name and shape; the template is rendered and tokenised; tokens,
+lengths and end tokens are held against config.json. Beside errors there is a page for a person to read.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refusal_cliff.errors import UserError
+from refusal_cliff.templates import Rendered, control_tokens, encode, end_of_turn, render
+from refusal_cliff.traces import ChatFormat, render_prompt
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+SAMPLE = "Which herbs go well with tomatoes?"
+ANSWER = "Basil and oregano."
+NOT_SAMPLING = (
+    "_from_model_config",
+    "transformers_version",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "output_attentions",
+    "output_hidden_states",
+    "use_cache",
+)
+"""What a generation_config.json has beside settings that change what is sampled."""
+
+
+def check_model(
+    folder: str | Path,
+    row: Mapping[str, Any],
+    prompts: Sequence[str],
+    max_new_tokens: int,
+    weights: bool = True,
+) -> str:
+    """Try everything that a run will ask of a model short of running it.
+
+    Args:
+        folder: a Hugging Face model folder.
+        row: of the model sheet: role, and what `load_model` and `ChatFormat.of` read.
+        prompts: what the model will be asked.
+        max_new_tokens: how much it may answer.
+        weights: False where the folder has no weights yet.
+
+    Returns:
+        A page in Markdown: the rendered prompt and its tokens, the boundary, what ends a turn, and which settings of
+        the model's own are not used.
+
+    Raises:
+        UserError: all that was found wrong, a line each.
+    """
+    from refusal_cliff.models import load_config, load_model, load_tokenizer
+
+    # Without these nothing else can be tried.
+    config, tokenizer = load_config(folder, row), load_tokenizer(folder, row)
+    faults = []
+    if weights:
+        faults += _faults(lambda: load_model(folder, row, weights=False))
+    faults += [*_config_faults(config, folder), *_vocabulary_faults(tokenizer, config, folder)]
+    chat = ChatFormat.of(row)
+    rendered, ends = Rendered(""), set()
+    try:
+        if row["role"] == "subject":
+            rendered = render_prompt(tokenizer, SAMPLE, chat)
+            ends = _ends(folder, tokenizer, config, chat)
+            faults += _subject_faults(tokenizer, config, folder, chat, prompts, max_new_tokens, ends)
+        else:
+            messages = [{"role": "user", "content": SAMPLE}, {"role": "assistant", "content": ANSWER}]
+            rendered = render(tokenizer, messages, arguments=chat.arguments)
+    except UserError as error:
+        faults.append(str(error))
+    if faults:
+        raise UserError("\n".join(faults))
+    return _page(tokenizer, config, folder, row, chat, rendered, ends)
+
+
+def _faults(trial: Any) -> list[str]:
+    try:
+        trial()
+    except UserError as error:
+        return [str(error)]
+    return []
+
+
+def _config_faults(config: "PretrainedConfig", folder: str | Path) -> Iterator[str]:
+    """What is known to load and then to fail in the first pass."""
+    if getattr(config.get_text_config(), "attention_chunk_size", 1) is None:
+        yield (
+            f"{folder}: config.json has attention_chunk_size: null, with which no pass works; set column "
+            'config_override of the model sheet to {"text_config.attention_chunk_size": 8192}'
+        )
+
+
+def _vocabulary_faults(
+    tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfig", folder: str | Path
+) -> Iterator[str]:
+    rows = config.get_text_config().vocab_size
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= rows:
+        token = tokenizer.convert_ids_to_tokens(highest)
+        yield (
+            f"{folder}: the tokenizer has token {token!r} with id {highest}, but the embedding has {rows} rows; take "
+            "the tokenizer that belongs to these weights, or resize the embedding (model.resize_token_embeddings)"
+        )
+
+
+def _subject_faults(
+    tokenizer: "PreTrainedTokenizerBase",
+    config: "PretrainedConfig",
+    folder: str | Path,
+    chat: ChatFormat,
+    prompts: Sequence[str],
+    max_new_tokens: int,
+    ends: set[int],
+) -> Iterator[str]:
+    if len(encode(tokenizer, Rendered(chat.boundary))) == 0:
+        yield f"{folder}: the boundary {chat.boundary!r} has no token; correct column boundary of the model sheet"
+    end = end_of_turn(tokenizer, chat.arguments)
+    if end is not None and tokenizer.convert_tokens_to_ids(end) not in ends:
+        yield (
+            f"{folder}: the chat template ends a turn with {end!r}, but the model stops at "
+            f"{', '.join(map(repr, tokenizer.convert_ids_to_tokens(sorted(ends)))) or 'nothing'}, so responses would "
+            "run on; name it in column stop_tokens of the model sheet"
+        )
+    if not ends:
+        yield f"{folder}: nothing ends a response; name a token in column stop_tokens of the model sheet"
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if positions and prompts:
+        lengths = [len(encode(tokenizer, render_prompt(tokenizer, prompt, chat))) for prompt in prompts]
+        longest = max(lengths)
+        if longest + max_new_tokens > positions:
+            yield (
+                f"{folder}: the longest prompt has {longest} tokens, and with generation.max_new_tokens = "
+                f"{max_new_tokens} more a trace may exceed the model's {positions} positions; lower it to "
+                f"{max(positions - longest, 0)}, or leave long prompts out"
+            )
+
+
+def _ends(
+    folder: str | Path, tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfig", chat: ChatFormat
+) -> set[int]:
+    from refusal_cliff.generation import end_tokens
+
+    declared = _generation_settings(folder).get("eos_token_id", config.get_text_config().eos_token_id)
+    return end_tokens(declared, tokenizer, chat.stops)
+
+
+def _generation_settings(folder: str | Path) -> dict[str, Any]:
+    """What the model's own generation_config.json sets."""
+    from refusal_cliff.artifacts import read_json
+
+    path = Path(folder) / "generation_config.json"
+    return read_json(path) if path.is_file() else {}
+
+
+def _page(
+    tokenizer: "PreTrainedTokenizerBase",
+    config: "PretrainedConfig",
+    folder: str | Path,
+    row: Mapping[str, Any],
+    chat: ChatFormat,
+    rendered: Rendered,
+    ends: set[int],
+) -> str:
+    name = row["model"]
+    unused = {key: value for key, value in _generation_settings(folder).items() if key not in NOT_SAMPLING}
+    lines = [
+        f"# What {name} will be asked, and how",
+        "",
+        f"`{config.model_type}`, {config.get_text_config().vocab_size} rows of the embedding, {len(tokenizer)} tokens. "
+        "Spaces and line breaks are written as ␣ and ↵; control tokens are **bold**.",
+        "",
+        "## A prompt in the chat template",
+        "",
+        _tokens(tokenizer, encode(tokenizer, rendered)),
+        "",
+    ]
+    if row["role"] == "subject":
+        stops = [f"`{token}`" for token in tokenizer.convert_ids_to_tokens(sorted(ends))]
+        end = end_of_turn(tokenizer, chat.arguments)
+        boundary = encode(tokenizer, Rendered(chat.boundary), rendered.text + ANSWER)
+        lines += [
+            "## The boundary, at the end of the thinking",
+            "",
+            _tokens(tokenizer, boundary),
+            "",
+            "## What ends a response",
+            "",
+            f"{', '.join(stops)}. The template itself ends a turn with "
+            f"{f'`{end}`' if end else 'no control token that could be found'}.",
+            "",
+        ]
+    lines += [
+        "## Settings of the model's own that are not used",
+        "",
+        "Traces are sampled with what the config says under `generation` and with nothing else."
+        + (f" Left out: {', '.join(f'{key} = {value}' for key, value in unused.items())}." if unused else ""),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _tokens(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
+    """A Markdown table of tokens."""
+    control = set(control_tokens(tokenizer))
+    rows = ["| position | id | token |", "| ---: | ---: | --- |"]
+    for place, token in enumerate(ids):
+        text = tokenizer.decode([token], skip_special_tokens=False)
+        shown = text.replace(" ", "␣").replace("\n", "↵").replace("|", "\\|").replace("<", "&lt;")
+        rows.append(f"| {place} | {token} | {f'**{shown}**' if text in control else shown} |")
+    return "\n".join(rows)

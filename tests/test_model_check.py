@@ -307,7 +307,9 @@ def test_a_control_token_in_the_users_text_is_text(sentencepiece):
     assert "</s>" in sentencepiece.decode(ids)
 
 
-def test_the_language_half_of_a_guard_that_also_sees_is_loaded_and_its_config_can_be_corrected(tmp_path, tiny_tokenizer):
+def test_the_language_half_of_a_guard_that_also_sees_is_loaded_and_its_config_can_be_corrected(
+    tmp_path, tiny_tokenizer
+):
     """Llama Guard 4: vision weights beside those of the language model, and perhaps `attention_chunk_size: null`."""
     from transformers import Llama4Config, Llama4ForConditionalGeneration
 

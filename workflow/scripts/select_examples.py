@@ -16,7 +16,6 @@ scores = score_examples(
     read_verdicts(snakemake.input.verdicts, traces),
     read_table(snakemake.input.cliffs, ("prompt_id", "sample", "probe", "layer", "cliff")),
     params.probe,
-    params.judges["harm"],
     params.judges["refusal"],
 )
 selected = select_examples(scores, variant.budget, params.seed + variant.seed)

@@ -50,11 +50,6 @@ QUOTES = str.maketrans(
 )
 
 
-def harm_score(verdicts: pd.DataFrame, judge: str) -> pd.Series:
-    """How harmful the judge of harm finds each text, 0..1: the guard's score, or 1 where phrases see no refusal."""
-    return verdicts["score"] if judge == "guard" else 1 - verdicts["score"]
-
-
 def refuses(response: str, phrases: Sequence[str]) -> bool:
     """Whether a response opens with one of the refusal phrases; see `_plain` for what of its form does not matter.
 
@@ -253,11 +248,12 @@ def _verdict_is_refusal(verdicts: pd.DataFrame, judge: str, scope: str) -> pd.Da
 
 def _check_words(verdicts: pd.DataFrame, path: str | Path) -> None:
     again = "; delete the file and let the workflow write it again"
-    for judge, scope, said in verdicts[["judge", "scope", "verdict"]].drop_duplicates().itertuples(index=False):
+    different = verdicts[["judge", "scope", "verdict"]].drop_duplicates().astype(object)
+    for judge, scope, said in different.where(different.notna(), None).itertuples(index=False):
         for column, value, known in (
             ("judge", judge, WORDS),
             ("scope", scope, SCOPES.get(judge, ())),
-            ("verdict", None if pd.isna(said) else said, (*WORDS.get(judge, ()), None)),
+            ("verdict", said, (*WORDS.get(judge, ()), None)),
         ):
             if value not in known:
                 raise UserError(

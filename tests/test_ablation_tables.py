@@ -285,11 +285,14 @@ def test_the_released_judge_and_ablation_are_set_against_ours():
         for i in range(20):
             verdict = "harmful" if i < 20 * share else "safe"
             rows.append((f"p{i}", 0, "guard", scope, verdict, "m", variant))
+    rows += [(f"p{i}", 1, "guard", "response", None, "m", "base") for i in range(10)]
     columns = ["prompt_id", "sample", "judge", "scope", "verdict", "model", "variant"]
     table = ablation_tables.released_table(pd.DataFrame(rows, columns=columns), prompts, seed=0)
     found = table.set_index(["kind", "scope", "against"])
     assert found.loc[("released", "response", ""), ["value", "n"]].tolist() == [0.25, 20]
-    assert found.loc[("base", "released", "base, response"), "value"] == -0.5
+    # Half of the prompts have a second response, which the guard left without a verdict.
+    assert found.loc[("base", "response", ""), ["value", "n", "lowest", "highest"]].tolist() == [1, 20, 0.75, 1]
+    assert found.loc[("base", "released", "base, response"), ["value", "n"]].tolist() == [-0.5, 20]
     assert found.loc[("released", "response", "ablate, response"), "value"] == 0.25
     assert ("released", "released", "") not in found.index
     assert found.loc[("base", "released", "base, response"), "p"] < 0.01

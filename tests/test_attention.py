@@ -11,7 +11,6 @@ from refusal_cliff.attention import (
     span_labels,
     span_masses,
 )
-from refusal_cliff.errors import UserError
 from refusal_cliff.models import head_counts, run
 from refusal_cliff.traces import ChatFormat, pad_left
 
@@ -79,10 +78,10 @@ def test_a_request_that_is_not_in_the_prompt_has_no_span(tiny_tokenizer):
     assert SPANS.index("request") not in labels
 
 
-def test_a_template_that_changes_the_prompt_is_an_error(tiny_tokenizer, monkeypatch):
-    monkeypatch.setattr(tiny_tokenizer, "chat_template", "{{ messages[0]['content'] | upper }}")
-    with pytest.raises(UserError, match="a message is not found in what it renders"):
-        span_labels(tiny_tokenizer, "pick", "pick", "A thought.", FORMAT, INTENTIONS)
+def test_a_prompt_that_the_template_has_words_of_is_found_where_it_stands(tiny_tokenizer):
+    trace = span_labels(tiny_tokenizer, "think", "think", "A thought.", FORMAT, INTENTIONS)
+    assert text_of(tiny_tokenizer, trace, "request") == "think"
+    assert text_of(tiny_tokenizer, trace, "template") == "[user][assistant]<think>"
 
 
 def test_weights_are_those_of_one_full_eager_pass(tiny_model, labelled):

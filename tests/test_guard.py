@@ -117,7 +117,9 @@ def test_a_missing_verdict_is_neither_right_nor_wrong():
     found = error_of([("a", 0, "bad", "unsafe", "harmful", None), ("b", 0, "bad", "unsafe", None, None)])
     answer, thinking = (found.loc[("all", scope, "sensitivity")] for scope in ("answer", "thinking"))
     assert (answer["value"], answer["n"], answer["missing"]) == (1, 1, 1)
+    assert (answer["lowest"], answer["highest"]) == (0.5, 1)
     assert pd.isna(thinking["value"]) and thinking["n"] == 0 and not thinking["met"]
+    assert (thinking["lowest"], thinking["highest"]) == (0, 1)
 
 
 @pytest.mark.parametrize("right, met", [(19, True), (18, False)])

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from transformers import LlamaConfig
 
 from refusal_cliff import judges
 from refusal_cliff.errors import UserError
@@ -71,6 +72,7 @@ class GuardThatAnswers:
     """A guard whose next token is fixed: logits of the two answers and of everything else."""
 
     device = torch.device("cpu")
+    config = LlamaConfig(max_position_embeddings=600)
 
     def __init__(self, tokenizer, safe, unsafe, other):
         self.tokenizer, self.values = tokenizer, (safe, unsafe, other)
@@ -114,13 +116,6 @@ def test_the_guard_reads_the_thinking_as_if_it_were_the_answer(tiny_tokenizer, p
     assert all("Sure" not in text for text in guard.seen)
 
 
-def test_a_guard_that_does_not_answer_in_its_format_gives_missing_verdicts(tiny_tokenizer, prompts, traces):
-    guard = GuardThatAnswers(tiny_tokenizer, safe=0.0, unsafe=0.0, other=1.0)
-    verdicts = judge_guard(guard, tiny_tokenizer, prompts, traces, GUARD, batch_size=2)
-    assert verdicts["verdict"].isna().all()
-    assert verdicts["score"].isna().all()
-
-
 def test_answers_that_share_their_first_token_are_refused(tiny_tokenizer, prompts, traces):
     guard = GuardThatAnswers(tiny_tokenizer, 0.0, 0.0, 0.0)
     with pytest.raises(UserError, match=r"judges\.guard"):
@@ -139,4 +134,4 @@ def test_the_released_judge_sees_the_start_of_the_response_and_no_prompt(tiny_to
     verdicts = judges.judge_released(None, tiny_tokenizer, long, GUARD, batch_size=2)
     assert verdicts["scope"].unique().tolist() == ["released"]
     assert verdicts["verdict"].isna().tolist() == long["response"].isna().tolist()
-    assert asked[0] == f"[user][assistant]{'x' * 511}a[assistant]"
+    assert tiny_tokenizer.decode(asked[0]) == f"[user][assistant]{'x' * 511}a[assistant]"

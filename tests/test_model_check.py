@@ -129,11 +129,11 @@ BROKEN = {
     "no template": (lambda f: (f / "chat_template.jinja").unlink(), "has no chat template"),
     "a template with a syntax error": (
         lambda f: (f / "chat_template.jinja").write_text("{% for %}"),
-        "chat template cannot be used.*TemplateSyntaxError",
+        "chat template fails.*TemplateSyntaxError",
     ),
     "a template without the content": (
         lambda f: (f / "chat_template.jinja").write_text("{% for m in messages %}[{{ m['role'] }}]{% endfor %}"),
-        "a message is not found in what it renders",
+        "leaves out what the user says",
     ),
     "a template that refuses": (
         lambda f: (f / "chat_template.jinja").write_text("{{ raise_exception('tools only') }}"),
@@ -307,9 +307,7 @@ def test_a_control_token_in_the_users_text_is_text(sentencepiece):
     assert "</s>" in sentencepiece.decode(ids)
 
 
-def test_the_language_half_of_a_guard_that_also_sees_is_loaded_and_its_config_can_be_corrected(
-    tmp_path, tiny_tokenizer
-):
+def test_the_language_half_of_a_guard_that_sees_is_loaded_and_its_config_can_be_corrected(tmp_path, tiny_tokenizer):
     """Llama Guard 4: vision weights beside those of the language model, and perhaps `attention_chunk_size: null`."""
     from transformers import Llama4Config, Llama4ForConditionalGeneration
 

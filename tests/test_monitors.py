@@ -44,7 +44,9 @@ def test_false_reassurance_is_a_share_of_harmful_responses(run):
     assert (refuses.value, refuses.high) == (1, 1)
     assert 0.8 < refuses.low < 1
     # The first harmful prompt was refused; a missing verdict is not counted.
-    assert estimate(table, population="harmful, refused", quantity="thinking_refuses").n == 35
+    missing = estimate(table, population="harmful, refused", quantity="thinking_refuses")
+    assert (missing.n, missing.value, missing.highest) == (35, 1, 1)
+    assert missing.lowest == pytest.approx(35 / 36)
     assert estimate(table, population="benign", quantity="thinking_refuses").value == 0
 
 

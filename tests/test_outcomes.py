@@ -209,6 +209,23 @@ def test_judges_that_agree_have_kappa_one():
     assert one_sided["kappa"].isna().all()
 
 
+def test_agreement_is_bounded_where_a_judge_said_nothing():
+    table = synthetic.outcomes("m", {"base": 0.5}, ["base"])
+    table.loc[table["prompt_id"].isin(["plain000", "plain001"]), "harmful"] = pd.NA
+    row = outcomes.judge_agreement(table, seed=0).iloc[0]
+    assert (row["agreement"], row["n"], row["missing"], row["highest"]) == (1, 58, 2, 1)
+    assert row["lowest"] == pytest.approx(58 / 60)
+
+
+def test_a_response_that_the_judge_of_harm_left_out_is_in_no_group():
+    table = synthetic.outcomes("m", {"base": 0.5}, ["base"])
+    left_out = table["prompt_id"] == "plain000"
+    assert table.loc[left_out, "refused"].all()
+    table.loc[left_out, "harmful"] = pd.NA
+    groups = outcomes.traces_by_group(table[["prompt_id", "sample"]], table)
+    assert set(groups["group"]) == set(outcomes.GROUPS) and "plain000" not in set(groups["prompt_id"])
+
+
 def test_kappa_is_cohens_and_requests_are_what_is_resampled():
     rng = np.random.default_rng(0)
     unsafe, complied = pd.Series(rng.random(90) < 0.5), pd.Series(rng.random(90) < 0.5)

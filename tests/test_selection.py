@@ -29,13 +29,19 @@ def pool():
 
 
 def chosen(pool, selector, budget, seed=0):
-    return select_examples(score_examples(selector, *pool, "mine", "guard", "phrases"), budget, seed)
+    return select_examples(score_examples(selector, *pool, "mine", "phrases"), budget, seed)
 
 
 def test_selectors_choose_by_their_own_score(pool):
     assert set(chosen(pool, "cliff", 2 / 19)["prompt_id"]) == {"p1", "p19"}
     assert set(chosen(pool, "rule", 3 / 19)["prompt_id"]) == {"p5", "p10", "p15"}
     assert chosen(pool, "guard", 2 / 19)["prompt_id"].tolist() == ["p18", "p17"]
+
+
+def test_the_guard_selects_whoever_judges_harm(pool):
+    traces, verdicts, cliffs = pool
+    scores = score_examples("guard", traces, verdicts[verdicts["judge"] == "guard"], cliffs, "mine", "phrases")
+    assert scores.set_index("prompt_id")["score"].dropna().to_dict() == {f"p{i}": i / 20 for i in range(1, 19)}
 
 
 def test_an_unclosed_trace_is_never_an_example(pool):

@@ -4,7 +4,7 @@ import torch
 
 from refusal_cliff.activations import encode_traces, extract_positions, kept_positions
 from refusal_cliff.errors import UserError
-from refusal_cliff.generation import generate_traces
+from refusal_cliff.generation import continue_traces, generate_traces
 from refusal_cliff.templates import Rendered
 from refusal_cliff.traces import (
     ChatFormat,
@@ -53,6 +53,50 @@ def test_generated_text_is_split_at_the_marker():
     assert split_generation("I think.\n</think>\n\nNo.", THINKING) == ("I think.", "No.")
     assert split_generation("I think.</think>", THINKING) == ("I think.", "")
     assert split_generation("I think on and on", THINKING) == ("I think on and on", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "thought", "response"),
+    [
+        ("A\n</think>\n\n<think>\nB\n</think>\n\nNo.", "A\n</think>\n\n<think>\nB", "No."),
+        ("A</think><think>B</think>\n<think></think>No.", "A</think><think>B</think>\n<think>", "No."),
+        ("A</think>\n\n<think>\nB", "A</think>\n\n<think>\nB", None),
+        ("A</think>Yes. <think>B\n</think>No.", "A", "Yes. No."),
+        ("A</think>The tag </think> ends it.", "A", "The tag </think> ends it."),
+        ("A</think>The tag <think> starts it.", "A", "The tag <think> starts it."),
+        ("<think>\nA</think>No.", "<think>\nA", "No."),
+    ],
+)
+def test_what_is_thought_after_the_first_thinking_is_no_response(text, thought, response):
+    assert split_generation(text, THINKING) == (thought, response)
+
+
+def test_without_an_opening_marker_the_first_closing_ends_the_thinking():
+    assert split_generation("A</think>B</think>C", ChatFormat("", "</think>")) == ("A", "B</think>C")
+
+
+@pytest.mark.parametrize(
+    ("generated", "response", "reason"),
+    [
+        ("Yes.<eos>", "Yes.", "stop"),
+        ("<think>\nB\n</think>\n\nNo.<eos>", "No.", "stop"),
+        ("<think>\nB", None, "unclosed"),
+    ],
+)
+def test_a_thinking_that_opens_again_when_it_is_answered_anew_is_no_response(
+    tiny_llama, tiny_tokenizer, prompts, monkeypatch, generated, response, reason
+):
+    tokens = tiny_tokenizer(generated, add_special_tokens=False)["input_ids"]
+
+    def generate(input_ids, **_):
+        return torch.cat([input_ids, torch.tensor([tokens] * len(input_ids))], dim=1)
+
+    monkeypatch.setattr(tiny_llama, "generate", generate)
+    base = pd.DataFrame({"prompt_id": ["a"], "sample": 0, "thinking": "Hm.", "response": "x", "finish_reason": "stop"})
+    base = base.assign(thinking_tokens=1, response_tokens=1, seed=0)
+    settings = {"temperature": 0.7, "top_p": 1.0, "max_new_tokens": 6}
+    row = continue_traces(tiny_llama, tiny_tokenizer, prompts, base, THINKING, settings, 1, seed=0).iloc[0]
+    assert (row["thinking"], row["response"], row["finish_reason"]) == ("Hm.", response, reason)
 
 
 def test_padding_is_left():

@@ -23,6 +23,7 @@ rule check_model:
     params:
         row=checked_row,
         max_new_tokens=config["generation"]["max_new_tokens"],
+        answers=lambda wildcards: config["judges"]["guard"] if wildcards.model == GUARD else None,
         code=code_hash("check_model"),
     script:
         "../scripts/check_model.py"

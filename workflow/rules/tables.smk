@@ -123,7 +123,7 @@ use rule tabulate_rates as tabulate_comparisons with:
         seed=config["seed"],
 
 
-if config["as_released"]:
+if config["as_released"] and GUARDED:
 
     use rule tabulate_rates as tabulate_as_released with:
         input:

@@ -2,7 +2,8 @@
 
 Of a model on the hub everything but the weights is fetched; they are compared when they are loaded.
 
-Input: prompts (prompt sets), files (of a local folder). Params: row (of the model sheet), max_new_tokens.
+Input: prompts (prompt sets), files (of a local folder). Params: row (of the model sheet), max_new_tokens, answers
+(of the guard that judges).
 Output: page, Markdown.
 """
 
@@ -20,5 +21,5 @@ if on_hub:
     patterns = DESCRIPTION + (["*.py"] if row["trust_remote_code"] else [])
     folder = take_snapshot(folder, "model", row["revision"], f"model {row['model']!r}: {folder}", patterns)
 prompts = [prompt for path in snakemake.input.prompts for prompt in read_table(path, ("prompt",))["prompt"]]
-page = check_model(folder, row, prompts, snakemake.params.max_new_tokens, weights=not on_hub)
+page = check_model(folder, row, prompts, snakemake.params.max_new_tokens, snakemake.params.answers, weights=not on_hub)
 Path(snakemake.output.page).write_text(page, encoding="utf-8")

@@ -12,7 +12,7 @@ import pandas as pd
 from refusal_cliff.artifacts import read_table
 from refusal_cliff.guard_error import SCOPES, guard_error
 from refusal_cliff.job import job
-from refusal_cliff.judges import judge_guard
+from refusal_cliff.judges import check_guard, judge_guard
 from refusal_cliff.models import load_model, load_tokenizer
 from refusal_cliff.organisms.conversations import guard_conversations
 from refusal_cliff.tables import write_csv
@@ -24,8 +24,9 @@ prompts = read_table(snakemake.input.prompts, columns)
 conversations = guard_conversations(prompts, Random(params.seed), held_out=True)
 traces = conversations.assign(model=params.guard, variant="base")
 row = params.model
-model = load_model(snakemake.input.guard, row)
 tokenizer = load_tokenizer(snakemake.input.guard, row)
+check_guard(tokenizer, params.answers)
+model = load_model(snakemake.input.guard, row)
 asked = (model, tokenizer, prompts, traces, params.answers, row["batch_size"])
 verdicts = pd.concat([judge_guard(*asked, scope=scope) for scope in SCOPES.values()], ignore_index=True)
 write_csv(guard_error(conversations, verdicts), snakemake.output.csv, snakemake.output.markdown)

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from refusal_cliff.artifacts import LazyTensor, read_arrays, read_table, write_table
+from refusal_cliff.artifacts import read_arrays, read_table, write_table
 from refusal_cliff.job import job
-from refusal_cliff.judges import VERDICT_COLUMNS
+from refusal_cliff.judges import read_verdicts
 from refusal_cliff.probe_evaluation import PromptSet, evaluate_probes
+from refusal_cliff.probes import read_dump
 
 job(snakemake)
 inputs = snakemake.input
@@ -13,9 +14,8 @@ described = ["prompt_id", "request_id", "dataset", "label"]
 fit, test = (
     PromptSet(
         read_table(inputs[f"{name}_prompts"], tuple(described))[described],
-        read_table(inputs[f"{name}_verdicts"], VERDICT_COLUMNS).query("variant == 'base'"),
-        read_table(inputs[f"{name}_rows"], ("prompt_id", "sample", "kind", "position")),
-        LazyTensor(inputs[f"{name}_resid"], "resid"),
+        read_verdicts(inputs[f"{name}_verdicts"]).query("variant == 'base'"),
+        *read_dump(inputs[f"{name}_rows"], inputs[f"{name}_resid"]),
     )
     for name in ("fit", "test")
 )

@@ -4,7 +4,7 @@ import pandas as pd
 
 from refusal_cliff.artifacts import read_table, read_tables, write_table
 from refusal_cliff.job import job
-from refusal_cliff.judges import judge_guard, judge_phrases, judge_released
+from refusal_cliff.judges import check_guard, judge_guard, judge_phrases, judge_released
 
 job(snakemake)
 prompts = read_table(snakemake.input.prompts, ("prompt_id", "prompt"))
@@ -15,8 +15,9 @@ verdicts = [judge_phrases(traces, judges["phrases"], judges["intentions"])]
 if row is not None:
     from refusal_cliff.models import load_model, load_tokenizer
 
-    model = load_model(snakemake.input.guard, row)
     tokenizer = load_tokenizer(snakemake.input.guard, row)
+    check_guard(tokenizer, judges["guard"])
+    model = load_model(snakemake.input.guard, row)
     asked = (judges["guard"], row["batch_size"])
     verdicts.append(judge_guard(model, tokenizer, prompts, traces, *asked))
     # A monitor of the thinking is measured on the base model alone.

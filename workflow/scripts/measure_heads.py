@@ -10,7 +10,7 @@ from refusal_cliff.attention import measure_attention
 from refusal_cliff.head_effects import EFFECTS, ranking_traces
 from refusal_cliff.head_means import measure_means, reference_traces, write_norms
 from refusal_cliff.job import job
-from refusal_cliff.judges import behaviour
+from refusal_cliff.judges import behaviour, read_verdicts
 from refusal_cliff.models import load_model, load_tokenizer
 from refusal_cliff.rankings import effect_rows, rank_heads
 from refusal_cliff.traces import ChatFormat
@@ -19,8 +19,9 @@ job(snakemake)
 params, row, heads, output = snakemake.params, snakemake.params.model, snakemake.params.heads, snakemake.output
 settings, keys = dict(params.items()), {"model": snakemake.wildcards.model}
 prompts = read_table(snakemake.input.prompts, ("prompt_id", "dataset", "prompt", "request"))
-traces = read_table(snakemake.input.traces, ("prompt_id", "sample", "thinking", "finish_reason"))
-verdicts = read_table(snakemake.input.verdicts, ("prompt_id", "sample", "judge", "scope", "verdict"))
+columns = ("model", "variant", "prompt_id", "sample", "thinking", "finish_reason")
+traces = read_table(snakemake.input.traces, columns)
+verdicts = read_verdicts(snakemake.input.verdicts, traces)
 tokenizer = load_tokenizer(snakemake.input.checkpoint, row)
 model = load_model(snakemake.input.checkpoint, row)
 chat = ChatFormat.of(row)

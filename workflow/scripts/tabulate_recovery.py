@@ -8,6 +8,7 @@ from refusal_cliff.artifacts import read_json, read_table, read_tables
 from refusal_cliff.claims import decide
 from refusal_cliff.errors import UserError
 from refusal_cliff.job import job
+from refusal_cliff.judges import read_verdicts
 from refusal_cliff.recovery import FOUND, planted_heads, plantings_table, pooled, recovery_table, summarise
 from refusal_cliff.stats import Estimate
 from refusal_cliff.tables import write_csv
@@ -19,7 +20,7 @@ if not params.organisms:
 organisms, truths = pd.DataFrame(params.organisms), [read_json(path) for path in inputs.truths]
 prompts = read_table(inputs.prompts, ("prompt_id", "family", "label"))
 rankings = read_tables(inputs.rankings, ("model", "ranking", "layer", "head", "rank"))
-plantings = plantings_table(organisms, truths, read_tables(inputs.verdicts), prompts, params.refusal_judge)
+plantings = plantings_table(organisms, truths, read_verdicts(inputs.verdicts), prompts, params.refusal_judge)
 recovery = recovery_table(rankings, truths, plantings)
 heads = planted_heads(read_tables(inputs.plantings), rankings, organisms)
 pool = pooled(recovery, params.seed).assign(predicted=f">= {FOUND}")

@@ -4,20 +4,28 @@ Rivals are the difference of class means and the logit direction of the last lay
 out; `evaluate_probes` makes the same split and measures on it.
 """
 
-from refusal_cliff.artifacts import LazyTensor, read_table, write_arrays
+from refusal_cliff.artifacts import read_table, write_arrays
 from refusal_cliff.checkpoints import first_tokens, unembedding
 from refusal_cliff.job import job
-from refusal_cliff.judges import behaviour, trace_labels
-from refusal_cliff.probes import choose_layers, logit_rival, opener_weights, split_requests, train_probe, training_rows
+from refusal_cliff.judges import behaviour, read_verdicts, trace_labels
+from refusal_cliff.probes import (
+    choose_layers,
+    logit_rival,
+    opener_weights,
+    read_dump,
+    split_requests,
+    train_probe,
+    training_rows,
+)
 
 job(snakemake)
 inputs, params = snakemake.input, snakemake.params
 judge, seed, settings = params.refusal_judge, params.seed, dict(params.items())
-verdicts = read_table(inputs.verdicts, ("prompt_id", "sample", "judge", "scope", "verdict"))
+traces = read_table(inputs.traces, ("model", "variant", "prompt_id", "sample", "response"))
+verdicts = read_verdicts(inputs.verdicts, traces)
 prompts = read_table(inputs.prompts, ("prompt_id", "request_id", "dataset", "label"))
-rows = read_table(inputs.rows, ("prompt_id", "sample", "kind", "position"))
-traces = read_table(inputs.traces, ("prompt_id", "sample", "response")).dropna(subset="response")
-resid = LazyTensor(inputs.resid, "resid")
+rows, resid = read_dump(inputs.rows, inputs.resid)
+traces = traces.dropna(subset="response")
 for (name, recipe), path in zip(params.recipes.items(), snakemake.output.probes, strict=True):
     print(f"probe {name}")
     chosen = training_rows(rows, prompts, trace_labels(verdicts, prompts, recipe["label"], judge), recipe)

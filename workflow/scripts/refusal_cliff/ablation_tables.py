@@ -20,6 +20,7 @@ from refusal_cliff.outcomes import (
     WORST_CASE,
     prompt_shares,
     vulnerable_datasets,
+    worst_case,
 )
 from refusal_cliff.rankings import CONTROLS, DRAWN
 from refusal_cliff.stats import (
@@ -180,16 +181,17 @@ def released_table(verdicts: pd.DataFrame, prompts: pd.DataFrame, seed: int) -> 
 
     Returns:
         model, kind, scope, against (empty: the value is an ASR; else `kind, scope` whose ASR is subtracted), value,
-        low, high (as in `outcomes.rates`; of differences paired bootstrap over requests), n, p (Wilcoxon's signed rank
-        over requests).
+        low, high (as in `outcomes.rates`; of differences paired bootstrap over requests), n, lowest, highest (of an
+        ASR, as in `outcomes.rates`), p (Wilcoxon's signed rank over requests).
     """
     harmful = prompts.loc[prompts["label"] == "harmful", PROMPT]
     variants = {name: Variant.parse(name) for name in verdicts["variant"].unique()}
     ours = {replace(variant, kind="ablate") for variant in variants.values() if variant.kind == "released"}
     counted = {name: v.kind for name, v in variants.items() if v.kind in ("base", "released") or v in ours}
-    judged = verdicts[(verdicts["judge"] == "guard") & verdicts["verdict"].notna()].merge(harmful, on="prompt_id")
+    judged = verdicts[verdicts["judge"] == "guard"].merge(harmful, on="prompt_id")
     judged = judged[judged["variant"].isin(counted)]
-    judged = judged.assign(kind=judged["variant"].map(counted), harmful=(judged["verdict"] == "harmful").astype(float))
+    found = (judged["verdict"] == "harmful").astype(float).where(judged["verdict"].notna())
+    judged = judged.assign(kind=judged["variant"].map(counted), harmful=found)
     pairs = [((kind, "released"), (kind, "response")) for kind in ("base", "ablate", "released")]
     for scope in ("response", "released"):
         pairs += [(("ablate", scope), ("base", scope)), (("released", scope), ("ablate", scope))]
@@ -201,16 +203,17 @@ def released_table(verdicts: pd.DataFrame, prompts: pd.DataFrame, seed: int) -> 
             if scope in ("response", "released")
         }
         for (kind, scope), found in asked.items():
-            shares = found.groupby(PROMPT).mean()
-            rows.append((model, kind, scope, "", *grouped_share(shares, _requests(shares)), np.nan))
+            shares = found.groupby(PROMPT).mean().dropna()
+            bounds = worst_case(found, found.index.get_level_values("prompt_id"))
+            rows.append((model, kind, scope, "", *grouped_share(shares, _requests(shares)), *bounds.values(), np.nan))
         for after, before in pairs:
             if after not in asked or before not in asked:
                 continue
-            both = pd.concat([asked[before], asked[after]], axis=1, join="inner", keys=["before", "after"])
+            both = pd.concat([asked[before], asked[after]], axis=1, join="inner", keys=["before", "after"]).dropna()
             shares = both.groupby(PROMPT).mean()
-            found = _contrast((shares["after"] - shares["before"]).to_frame().T, "asr", seed)
-            rows.append((model, *after, ", ".join(before), *found))
-    return pd.DataFrame(rows, columns=["model", "kind", "scope", "against", "value", "low", "high", "n", "p"])
+            *found, p = _contrast((shares["after"] - shares["before"]).to_frame().T, "asr", seed)
+            rows.append((model, *after, ", ".join(before), *found, np.nan, np.nan, p))
+    return pd.DataFrame(rows, columns=["model", "kind", "scope", "against", *Estimate._fields, *WORST_CASE, "p"])
 
 
 def _kind(name: str) -> str:

@@ -94,12 +94,19 @@ def write_table(table: pd.DataFrame, path: str | Path, settings: Mapping[str, An
 
 
 def read_table(path: str | Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Read a Parquet table that must have `columns`.
+    """Read a Parquet table that must have `columns`, and as many rows as its sidecar, if it has one, counts.
 
     Raises:
-        UserError: a column is missing.
+        UserError: a column is missing, or a row.
     """
     table = pd.read_parquet(path)
+    described = sidecar_path(path)
+    written = read_json(described)["counts"].get("rows") if described.is_file() else None
+    if written is not None and written != len(table):
+        raise UserError(
+            f"{path}: {len(table)} rows, but {written} were written ({described.name}); delete the file and let the "
+            "workflow write it again"
+        )
     missing = sorted(set(columns) - set(table.columns))
     if missing:
         raise UserError(f"{path}: no column {', '.join(missing)}; delete the file and let the workflow write it again")

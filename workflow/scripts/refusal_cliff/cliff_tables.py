@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from refusal_cliff.cliffs import HEIGHTS, MEASURES
-from refusal_cliff.outcomes import ALL, GROUPS, PROMPT, rates, traces_by_group
+from refusal_cliff.outcomes import ALL, GROUPS, PROMPT, WORST_CASE, rates, traces_by_group
 from refusal_cliff.stats import (
     NOTHING,
     Estimate,
@@ -206,15 +206,16 @@ def kept_thinking_table(cliffs: pd.DataFrame, outcomes: pd.DataFrame, seed: int)
         outcomes: of the same models, all variants.
 
     Returns:
-        model, variant, kept, label (of the prompts), quantity, value, low, high, n (prompts). Quantities are the rates
-        `asr`, `refusal` and `over_refusal` with the intervals of `outcomes.rates`, and `final_{probe}`, the mean score
+        model, variant, kept, label (of the prompts), quantity, value, low, high, n (prompts), lowest, highest.
+        Quantities are the rates `asr`, `refusal` and `over_refusal` with the intervals and bounds of `outcomes.rates`,
+        and, without bounds, `final_{probe}`, the mean score
         at the last boundary token, with bootstrap 95 % intervals over requests. `base` is the model's own run: its
         thinking is whole, as with `keep-1`, but there the response is generated again.
     """
     labels = {"asr": "harmful", "refusal": "harmful", "over_refusal": "benign"}
     found = rates(outcomes[outcomes["variant"].isin(cliffs["variant"])]).query("dataset == @ALL and family == @ALL")
     rows = [
-        (row.variant, labels[row.rate], row.rate, row.value, row.low, row.high, row.n)
+        (row.variant, labels[row.rate], row.rate, row.value, row.low, row.high, row.n, row.lowest, row.highest)
         for row in found.itertuples()
         if row.rate in labels
     ]
@@ -225,8 +226,8 @@ def kept_thinking_table(cliffs: pd.DataFrame, outcomes: pd.DataFrame, seed: int)
             part = final[final.index.map(prompts["label"]) == label]
             estimates = bootstrap_means(part, seed, part.index.map(prompts["request_id"]))
             for probe, estimate in zip(part.columns, estimates, strict=True):
-                rows.append((variant, label, f"final_{probe}", *estimate))
-    table = pd.DataFrame(rows, columns=["variant", "label", "quantity", *ESTIMATE])
+                rows.append((variant, label, f"final_{probe}", *estimate, np.nan, np.nan))
+    table = pd.DataFrame(rows, columns=["variant", "label", "quantity", *ESTIMATE, *WORST_CASE])
     kept = [Variant.parse(variant).kept for variant in table["variant"]]
     table.insert(1, "kept", [1.0 if share is None else share for share in kept])
     return table.sort_values(["quantity", "label", "kept", "variant"], kind="stable")

@@ -91,7 +91,8 @@ def continue_traces(
         kept: share of the thinking's tokens kept, 0 … 1.
 
     Returns:
-        As `generate_traces`, a row for each of `traces`; thinking is what was kept of it.
+        As `generate_traces`, a row for each of `traces`; thinking is what was kept of it. One that opens its thinking
+        again and does not close it is unclosed.
 
     Raises:
         UserError: no trace closed its thinking.
@@ -111,10 +112,11 @@ def continue_traces(
         encoded.append(encode_trace(tokenizer, prompt, row["thinking"], chat.boundary).ids)
     generated = _sample(model, tokenizer, encoded, chat, sampling, batch_size, seed)
     for row, (tokens, ended, batch_seed) in zip(closed, generated, strict=True):
-        row["response"] = tokenizer.decode(tokens, skip_special_tokens=False).strip("\n")
-        row["finish_reason"] = "stop" if ended else "length"
+        text = tokenizer.decode(tokens, skip_special_tokens=False)
+        _, row["response"] = split_generation(chat.close + text, chat)
+        row["finish_reason"] = "unclosed" if row["response"] is None else "stop" if ended else "length"
         row["thinking_tokens"] = _count(tokenizer, row["thinking"])
-        row["response_tokens"] = _count(tokenizer, row["response"])
+        row["response_tokens"] = _count(tokenizer, row["response"] or "")
         row["seed"] = batch_seed
     return pd.DataFrame(rows, columns=traces.columns)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refusal_cliff.errors import UserError
+from refusal_cliff.judges import check_guard
 from refusal_cliff.templates import Rendered, control_tokens, encode, end_of_turn, render
 from refusal_cliff.traces import ChatFormat, render_prompt
 
@@ -35,6 +36,7 @@ def check_model(
     row: Mapping[str, Any],
     prompts: Sequence[str],
     max_new_tokens: int,
+    answers: dict[str, Any] | None = None,
     weights: bool = True,
 ) -> str:
     """Try everything that a run will ask of a model short of running it.
@@ -44,6 +46,7 @@ def check_model(
         row: of the model sheet: role, and what `load_model` and `ChatFormat.of` read.
         prompts: what the model will be asked.
         max_new_tokens: how much it may answer.
+        answers: of the guard that judges, how it answers: safe_token, unsafe_token, prefix.
         weights: False where the folder has no weights yet.
 
     Returns:
@@ -71,6 +74,8 @@ def check_model(
         else:
             messages = [{"role": "user", "content": SAMPLE}, {"role": "assistant", "content": ANSWER}]
             rendered = render(tokenizer, messages, arguments=chat.arguments)
+            if answers is not None:
+                check_guard(tokenizer, answers)
     except UserError as error:
         faults.append(str(error))
     if faults:

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from refusal_cliff.cliff_tables import last_layer
-from refusal_cliff.outcomes import GROUPS, PROMPT, traces_by_group
+from refusal_cliff.outcomes import GROUPS, PROMPT, WORST_CASE, traces_by_group, worst_case
 from refusal_cliff.stats import (
     NOTHING,
     Estimate,
@@ -43,8 +43,8 @@ def reassurance_table(outcomes: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         model, monitor (`thinking`), population (one of `outcomes.GROUPS`), quantity (a key of `THOUGHTS`), value, low,
-        high (`stats.grouped_share`), n (prompts). In population `harmful, complied`, these are the shares of false
-        reassurance.
+        high (`stats.grouped_share`), n (prompts), lowest, highest (if every thinking that was not judged were not so,
+        or were so). In population `harmful, complied`, these are the shares of false reassurance.
     """
     base = outcomes[outcomes["variant"] == "base"]
     thoughts = base[["model", "prompt_id", "sample", *(column for column, _ in THOUGHTS.values())]]
@@ -53,11 +53,11 @@ def reassurance_table(outcomes: pd.DataFrame) -> pd.DataFrame:
     for group in GROUPS:
         part = grouped[grouped["group"] == group]
         for quantity, (column, wanted) in THOUGHTS.items():
-            known = part[part[column].notna()]
-            shares = (known[column] == wanted).astype(float).groupby([known[name] for name in PROMPT]).mean()
+            found = (part[column] == wanted).astype("Float64").astype(float)
+            shares = found.groupby([part[name] for name in PROMPT]).mean().dropna()
             estimate = grouped_share(shares, shares.index.get_level_values("request_id"))
-            rows.append(("thinking", group, quantity, *estimate))
-    return pd.DataFrame(rows, columns=COLUMNS)
+            rows.append(("thinking", group, quantity, *estimate, *worst_case(found, part["prompt_id"]).values()))
+    return pd.DataFrame(rows, columns=[*COLUMNS, *WORST_CASE])
 
 
 @by_model

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from refusal_cliff.errors import UserError
-from refusal_cliff.judges import harm_score
 from refusal_cliff.traces import TRACE_KEY
 
 
@@ -18,7 +17,6 @@ def score_examples(
     verdicts: pd.DataFrame,
     cliffs: pd.DataFrame,
     probe: str,
-    harm_judge: str,
     refusal_judge: str,
 ) -> pd.DataFrame:
     """Score of every example by one selector: prompt_id, sample, score.
@@ -26,7 +24,7 @@ def score_examples(
     Selectors:
         cliff: the misalignment score, plateau - final, at the last layer of the probe (Cliff-as-a-Judge).
         rule: 1 where the response is no refusal by phrases, else 0.
-        guard: the harm judge's probability that the response is harmful.
+        guard: the guard's probability that the response is harmful, whoever is the judge of harm.
         random, whole: 0 for all, so that the seeded order among ties decides.
 
     Args:
@@ -44,8 +42,7 @@ def score_examples(
         own = verdicts[verdicts["judge"] == refusal_judge]
         scores = own[TRACE_KEY].assign(score=own["verdict"].eq("no_refusal").astype(float))
     elif selector == "guard":
-        own = verdicts[verdicts["judge"] == harm_judge]
-        scores = own[TRACE_KEY].assign(score=harm_score(own, harm_judge))
+        scores = verdicts.loc[verdicts["judge"] == "guard", [*TRACE_KEY, "score"]]
     elif selector in ("random", "whole"):
         scores = pool.assign(score=0.0)
     else:

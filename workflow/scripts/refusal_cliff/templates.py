@@ -5,22 +5,23 @@ text. A marker that a message only mentions, such as `</think>` or `<|assistant|
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from refusal_cliff.errors import UserError
 
-MARKER = "\ue000{}\ue001"
-"""Stands for the content of a message where the template is asked what it puts around it: private use characters."""
+# Private use characters, so that no template has one of its own.
+SLOT = "\ue000{}\ue001"
+SLOTS = re.compile(SLOT.format(r"(\d+)"))
 BRACKETED = re.compile(r"<.+>|\[[A-Z_/]+\]", re.DOTALL)
 """What control tokens look like that a tokenizer does not declare special, as `<think>` and `[INST]` often are."""
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """A conversation in a chat template, and the half-open span [start, stop) of each message's content in it."""
+    """A conversation in a chat template, and the half-open spans [start, stop) of what messages say in it."""
 
     text: str
     spans: tuple[tuple[int, int], ...] = ()
@@ -41,17 +42,18 @@ def render(
     add_generation_prompt: bool = True,
     arguments: Mapping[str, Any] | None = None,
 ) -> Rendered:
-    """Messages in the tokenizer's chat template.
+    """Messages in the tokenizer's chat template, which holds the content of each.
 
     Some templates read content as text and others as parts (`[{"type": "text", "text": …}]`, as Llama Guard 3 and 4),
-    and either kind renders an empty message for the other without a word; so both are tried.
+    and either kind renders an empty message for the other without a word; so both are tried. White space around a
+    content is the template's to strip; what else it does to one is undone.
 
     Args:
         messages: role and content (text) of each.
         arguments: what else the template knows, such as `enable_thinking`.
 
     Raises:
-        UserError: there is no template, it refuses these messages, or it leaves one out.
+        UserError: there is no template, or it fails, or leaves out what one of the messages says.
     """
     name = f"tokenizer {tokenizer.name_or_path!r}"
     if not getattr(tokenizer, "chat_template", None):
@@ -59,29 +61,27 @@ def render(
             f"{name} has no chat template; name a chat model in the model sheet, or add a chat_template.jinja file to "
             "its folder"
         )
-    reasons = []
-    for form in (str, _as_parts):
+    options = {"tokenize": False, "add_generation_prompt": add_generation_prompt, **(arguments or {})}
+    contents, faults = [message["content"] for message in messages], []
+    for given in (str, _as_parts):
 
-        def fill(contents: Sequence[str], form: Any = form) -> str:
-            filled = [message | {"content": form(content)} for message, content in zip(messages, contents, strict=True)]
-            return tokenizer.apply_chat_template(
-                filled, tokenize=False, add_generation_prompt=add_generation_prompt, **(arguments or {})
-            )
+        def fill(texts: Sequence[str], given: Callable[[str], Any] = given) -> str:
+            filled = [message | {"content": given(text)} for message, text in zip(messages, texts, strict=True)]
+            return tokenizer.apply_chat_template(filled, **options)
 
         try:
-            text = fill([message["content"] for message in messages])
-            around = fill([MARKER.format(place) for place in range(len(messages))])
+            pieces = SLOTS.split(fill([SLOT.format(place) for place in range(len(messages))]))
         except Exception as error:
-            reasons.append(f"{type(error).__name__}: {error}")
+            faults.append(f"fails ({type(error).__name__}: {' '.join(str(error).split())})")
             continue
-        if (spans := _content_spans(text, around, [message["content"] for message in messages])) is not None:
-            return Rendered(text, spans)
-        reasons.append("a message is not found in what it renders")
-    roles = ", ".join(message["role"] for message in messages)
+        missing = set(range(len(messages))) - set(map(int, pieces[1::2]))
+        if not missing:
+            said = [contents[int(place)] for place in pieces[1::2]]
+            return _filled(fill, contents, pieces[::2], said)
+        faults.append(f"leaves out what the {messages[min(missing)]['role']} says")
     raise UserError(
-        f"{name}: its chat template cannot be used for messages of roles {roles} ({reasons[0]}); correct "
-        "chat_template.jinja in the model's folder, or the columns system_prompt and template_arguments of the model "
-        "sheet"
+        f"{name}: its chat template {faults[0]}, also with content given as parts; correct chat_template.jinja in the "
+        "model's folder, or the columns system_prompt and template_arguments of the model sheet"
     )
 
 
@@ -149,24 +149,27 @@ def _as_parts(content: str) -> list[dict[str, str]]:
     return [{"type": "text", "text": content}]
 
 
-def _content_spans(text: str, around: str, contents: Sequence[str]) -> tuple[tuple[int, int], ...] | None:
-    """Where each content is in `text`, of which `around` says what stands between; None if one is missing.
+def _filled(
+    fill: Callable[[Sequence[str]], str], contents: Sequence[str], around: Sequence[str], said: Sequence[str]
+) -> Rendered:
+    """The conversation as the template renders it, if that is `said` with `around` between, white space aside.
 
-    Contents are looked for without the white space around them, which many templates strip.
+    Else the template reads what it shall only pass on, and contents are put where they belong as they are.
     """
-    frames = re.split(r"\ue000\d+\ue001", around)
-    if len(frames) != len(contents) + 1:
-        return None
-    spans, start = [], 0
-    for frame, content in zip(frames[:-1], contents, strict=True):
-        # A template may say something else around another content: then the first place after the last one counts.
-        start += len(frame) if text.startswith(frame, start) else 0
-        start = text.find(content.strip(), start)
-        if start < 0:
-            return None
-        spans.append((start, start + len(content.strip())))
-        start = spans[-1][1]
-    return tuple(spans)
+    try:
+        text = fill(contents)
+    except Exception:
+        text = ""
+    pattern = re.escape(around[0])
+    for content, after in zip(said, around[1:], strict=True):
+        pattern += rf"\s*({re.escape(content.strip())})\s*{re.escape(after)}"
+    if found := re.fullmatch(pattern, text):
+        return Rendered(text, tuple(found.span(group + 1) for group in range(len(said))))
+    text, spans = around[0], []
+    for content, after in zip(said, around[1:], strict=True):
+        spans.append((len(text), len(text) + len(content)))
+        text += content + after
+    return Rendered(text, tuple(spans))
 
 
 def _joined(rendered: Rendered, control: Sequence[str]) -> list[tuple[str, bool]]:

@@ -4,6 +4,7 @@ Text is tokenised segment by segment and the token ids are joined, so that the s
 construction: no token straddles two segments, and the boundary is the same tokens in every trace.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -98,10 +99,20 @@ def render_prompt(tokenizer: Any, prompt: str, chat: ChatFormat) -> Rendered:
 def split_generation(text: str, chat: ChatFormat) -> tuple[str, str | None]:
     """Split generated text at the model's closing marker into thinking and response.
 
-    A text that never closes its thinking has no response: `None`.
+    The response is what the model answers, and nothing that it thinks. A thinking that is closed and at once opened
+    again goes on to its last closing; what is thought further on in a response, between both markers, is left out. A
+    text that never closes its thinking has no response: `None`.
     """
-    thought, marker, response = text.partition(chat.close)
-    return thought.strip("\n"), response.strip("\n") if marker else None
+    opening, close = chat.opening.strip(), chat.close
+    end = text.find(close)
+    while opening and end >= 0 and text[end + len(close) :].lstrip().startswith(opening):
+        end = text.find(close, end + len(close))
+    if end < 0:
+        return text.strip("\n"), None
+    response = text[end + len(close) :]
+    if opening:
+        response = re.sub(f"{re.escape(opening)}.*?{re.escape(close)}", "", response, flags=re.DOTALL)
+    return text[:end].strip("\n"), response.strip("\n")
 
 
 def encode_trace(

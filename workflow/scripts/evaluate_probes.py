@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from refusal_cliff.artifacts import LazyTensor, read_arrays, read_table, write_table
+from refusal_cliff.artifacts import open_dump, read_arrays, read_table, write_table
 from refusal_cliff.job import job
 from refusal_cliff.judges import VERDICT_COLUMNS
 from refusal_cliff.probe_evaluation import PromptSet, evaluate_probes
@@ -14,8 +14,8 @@ fit, test = (
     PromptSet(
         read_table(inputs[f"{name}_prompts"], tuple(described))[described],
         read_table(inputs[f"{name}_verdicts"], VERDICT_COLUMNS).query("variant == 'base'"),
-        read_table(inputs[f"{name}_rows"], ("prompt_id", "sample", "kind", "position")),
-        LazyTensor(inputs[f"{name}_resid"], "resid"),
+        rows := read_table(inputs[f"{name}_rows"], ("prompt_id", "sample", "kind", "position")),
+        open_dump(inputs[f"{name}_resid"], "resid", rows),
     )
     for name in ("fit", "test")
 )

@@ -4,7 +4,7 @@ Rivals are the difference of class means and the logit direction of the last lay
 out; `evaluate_probes` makes the same split and measures on it.
 """
 
-from refusal_cliff.artifacts import LazyTensor, read_table, write_arrays
+from refusal_cliff.artifacts import open_dump, read_table, write_arrays
 from refusal_cliff.checkpoints import first_tokens, unembedding
 from refusal_cliff.job import job
 from refusal_cliff.judges import behaviour, trace_labels
@@ -17,7 +17,7 @@ verdicts = read_table(inputs.verdicts, ("prompt_id", "sample", "judge", "scope",
 prompts = read_table(inputs.prompts, ("prompt_id", "request_id", "dataset", "label"))
 rows = read_table(inputs.rows, ("prompt_id", "sample", "kind", "position"))
 traces = read_table(inputs.traces, ("prompt_id", "sample", "response")).dropna(subset="response")
-resid = LazyTensor(inputs.resid, "resid")
+resid = open_dump(inputs.resid, "resid", rows)
 for (name, recipe), path in zip(params.recipes.items(), snakemake.output.probes, strict=True):
     print(f"probe {name}")
     chosen = training_rows(rows, prompts, trace_labels(verdicts, prompts, recipe["label"], judge), recipe)

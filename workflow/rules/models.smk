@@ -3,10 +3,14 @@
 GUARD_ORGANISMS = models_where(source="organism", role="guard")
 
 
+# How organisms are asked while they are trained, each prompt once.
+SAMPLING = {key: value for key, value in config["generation"].items() if key != "samples"}
+
+
 rule download_model:
     input:
-        # Prompts are checked before gigabytes are fetched for them.
-        prompts="<results>/prompts/test.parquet",
+        # Prompts are checked before gigabytes are fetched for them; other prompts fetch nothing again.
+        prompts=ancient("<results>/prompts/test.parquet"),
     output:
         checkpoint=directory("<results>/{model}/checkpoint"),
         source="<results>/{model}/source.json",
@@ -53,7 +57,7 @@ rule train_organism:
     params:
         recipe=organism_recipe,
         seed=organism_seed,
-        generation=config["generation"],
+        generation=SAMPLING,
         phrases=config["judges"]["phrases"],
         code=code_hash("train_organism"),
     script:

@@ -18,7 +18,8 @@ rule select_examples:
     params:
         seed=config["seed"],
         probe=config["cliffs"]["probe"],
-        judges=config["judges"],
+        harm_judge=config["judges"]["harm"],
+        refusal_judge=config["judges"]["refusal"],
         code=code_hash("select_examples"),
     script:
         "../scripts/select_examples.py"

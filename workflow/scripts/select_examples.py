@@ -14,8 +14,8 @@ scores = score_examples(
     read_table(snakemake.input.verdicts),
     read_table(snakemake.input.cliffs, ("prompt_id", "sample", "probe", "layer", "cliff")),
     params.probe,
-    params.judges["harm"],
-    params.judges["refusal"],
+    params.harm_judge,
+    params.refusal_judge,
 )
 selected = select_examples(scores, variant.budget, params.seed + variant.seed)
 settings = dict(params.items())

@@ -155,6 +155,16 @@ def write_table(table: pd.DataFrame, path: str | Path, settings: Mapping[str, An
     write_sidecar(path, settings, rows=len(table), columns=table.columns.tolist())
 
 
+def read_csv(path: str | Path) -> pd.DataFrame:
+    """Read a table that people read: `tables.write_csv` wrote it, and no spreadsheet has saved it since.
+
+    Raises:
+        UserError: it is not as it was written.
+    """
+    check_artifact(path)
+    return pd.read_csv(path)
+
+
 def read_table(path: str | Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
     """Read a Parquet table that must have `columns`.
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import yaml
+from joblib import Parallel, delayed
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
@@ -180,11 +181,9 @@ def effects(folder: Path) -> dict[str, tuple[set[str], set[str]]]:
     """What every key reruns: key -> `consequences`."""
     config = project(folder)
     before = plan(folder, config)
-    changes = [(change, with_value(config, *change)) for change in of_config(config)]
-    return {
-        change.key: consequences(before, plan(folder, changed))
-        for change, changed in [*of_sheets(folder, config), *changes]
-    }
+    changes = [*of_sheets(folder, config), *((change, with_value(config, *change)) for change in of_config(config))]
+    plans = Parallel(n_jobs=-1)(delayed(plan)(folder, changed) for _, changed in changes)
+    return {change.key: consequences(before, after) for (change, _), after in zip(changes, plans, strict=True)}
 
 
 def page(text: str, found: Mapping[str, tuple[set[str], set[str]]]) -> str:
@@ -327,6 +326,7 @@ OTHER: dict[str, Any] = {
     "ablation.scales": [2, 3],
     "ablation.kept_thinking": [0.5, 0.25],
     "grid.interventions": ["mean"],
+    "grid.scales": [0.5],
     "recovery.recipe": "cliff",
     "recovery.seeds": [1, 2],
     "recovery.circuits": [{"organism": "aligned", "depth": "early", "share": 0.03}],

@@ -15,6 +15,8 @@ from refusal_cliff.architectures import check_model_folder
 from refusal_cliff.artifacts import (
     open_dump,
     read_arrays,
+    read_csv,
+    read_json,
     read_table,
     settings_hash,
     whole_file,
@@ -22,6 +24,7 @@ from refusal_cliff.artifacts import (
     write_tensors,
 )
 from refusal_cliff.errors import UserError
+from refusal_cliff.tables import write_csv
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -138,6 +141,15 @@ def test_a_damaged_sidecar_is_named(tmp_path, text, message):
         read_table(path)
 
 
+def test_a_table_that_a_spreadsheet_saved_is_refused(tmp_path):
+    csv, markdown = tmp_path / "rates.csv", tmp_path / "rates.md"
+    write_csv(pd.DataFrame({"rate": ["asr", "utility"], "value": [0.012345678, 1]}), csv, markdown)
+    assert read_csv(csv)["value"].tolist() == [0.0123457, 1]
+    csv.write_text(csv.read_text().replace("0.0123457", "0.01"))
+    with pytest.raises(UserError, match=r"rates\.csv: damaged or changed.*says rows: 2, columns: .*--force"):
+        read_csv(csv)
+
+
 def test_a_dump_with_another_number_of_rows_than_are_described_is_refused(tmp_path):
     write_tensors({"resid": torch.ones(4, 2, 3)}, tmp_path / "fit.safetensors", {})
     rows = pd.DataFrame({"prompt_id": list("abcd")})
@@ -202,6 +214,21 @@ def model_folder(path, **config):
 def test_a_complete_model_folder_passes(tmp_path):
     check_model_folder(model_folder(tmp_path / "model"), "subject")
     check_model_folder(model_folder(tmp_path / "guard", model_type="anything"), "guard")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_a_damaged_description_of_a_model_is_named(tmp_path, name):
+    folder = model_folder(tmp_path / "model")
+    (folder / "chat_template.jinja").unlink()
+    (folder / name).write_text('{"model_type": ')
+    with pytest.raises(UserError, match=rf"{name}: damaged, it is no JSON .*; fetch the model again"):
+        check_model_folder(folder, "subject")
+
+
+def test_a_json_file_of_the_workflows_own_is_named_with_the_command_that_rebuilds_it(tmp_path):
+    (tmp_path / "truth.json").write_text("{'model': 1}")
+    with pytest.raises(UserError, match=r"truth\.json: damaged, it is no JSON .*--force"):
+        read_json(tmp_path / "truth.json")
 
 
 @pytest.mark.parametrize(

@@ -66,8 +66,11 @@ def write_json(value: Any, path: str | Path) -> None:
         draft.write_text(json.dumps(value, indent=2, default=str, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: str | Path) -> Any:
+def read_json(path: str | Path, remedy: str = "") -> Any:
     """Read a JSON file.
+
+    Args:
+        remedy: what to do about a damaged one, if it is none of the workflow's own.
 
     Raises:
         UserError: it is not JSON.
@@ -75,7 +78,7 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{path}: damaged, it is no JSON ({error}); {rebuild(path)}") from None
+        raise UserError(f"{path}: damaged, it is no JSON ({error}); {remedy or rebuild(path)}") from None
 
 
 def read_record(path: str | Path, keys: Set[str]) -> dict[str, Any]:

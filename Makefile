@@ -1,12 +1,13 @@
 # make reproduce: environment, every stage, report. make test: lint, format and tests. make bench: docs/speed.md.
 # make reproducibility: docs/reproducibility.md. make results: the tables of docs/results.md and README.md.
+# make kills, make reruns: docs/reliability.md.
 CORES ?= 2
 RUN ?= results/instruments
 PYTHON ?= python3
 BIN = .venv/bin
 BENCH = .venv-bench/bin
 
-.PHONY: environment reproduce docs results test lint bench reproducibility
+.PHONY: environment reproduce docs results test lint bench reproducibility kills reruns
 
 environment: .venv/installed
 
@@ -39,6 +40,14 @@ test: lint
 # What is bit-identical under other threads and kernels.
 reproducibility: environment
 	$(BIN)/python benchmarks/reproducibility.py
+
+# A run that is killed in every rule, against one that nobody disturbs.
+kills: environment
+	$(BIN)/python benchmarks/kills.py
+
+# What each key and cell reruns.
+reruns: environment
+	$(BIN)/python docs/reruns.py
 
 # Other libraries are measured against, never used: they have an environment of their own.
 .venv-bench/installed: benchmarks/requirements.txt requirements.txt constraints.txt

@@ -1,16 +1,13 @@
 """What guards, answers and verdict tables are like in the field: understood, or refused in one sentence."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
-from refusal_cliff.artifacts import read_table, write_table
+from refusal_cliff.artifacts import write_table
 from refusal_cliff.errors import UserError
 from refusal_cliff.judges import (
     UNANSWERED,
@@ -25,7 +22,6 @@ from refusal_cliff.judges import (
 )
 from refusal_cliff.organisms import builder
 from refusal_cliff.organisms import guard as guards
-from refusal_cliff.probes import read_dump
 from refusal_cliff.stats import share
 
 FORMAT = {"safe_token": "safe", "unsafe_token": "unsafe", "prefix": ""}
@@ -339,36 +335,6 @@ def test_traces_that_lost_rows_are_noticed_by_their_verdicts(judged):
     with pytest.raises(UserError, match="5 of 36 verdicts are on none of the 7 traces that there are"):
         read_verdicts(write(), traces.drop(index=1))
 
-
-@pytest.mark.parametrize("kept", [0, 3, 5])
-def test_a_table_holds_the_rows_that_were_written(tmp_path, kept):
-    path = tmp_path / "traces.parquet"
-    write_table(pd.DataFrame({"a": range(4)}), path, {})
-    assert len(read_table(path)) == 4
-    pd.DataFrame({"a": range(kept)}).to_parquet(path)
-    with pytest.raises(UserError, match=f"traces.parquet: {kept} rows, but 4 were written"):
-        read_table(path)
-    (tmp_path / "traces.json").unlink()  # a table that somebody made has no sidecar
-    assert len(read_table(path)) == kept
-
-
-@pytest.mark.parametrize("described", [2, 4])
-def test_a_dump_has_a_row_for_each_of_its_states(tmp_path, described):
-    rows = pd.DataFrame({"prompt_id": "p", "sample": 0, "kind": "thinking", "position": range(described)})
-    rows.to_parquet(tmp_path / "fit_rows.parquet")
-    save_file({"resid": torch.zeros(3, 2, 5)}, tmp_path / "fit.safetensors")
-    with pytest.raises(
-        UserError, match=rf"fit_rows\.parquet describes {described} states, but .*fit.safetensors holds 3"
-    ):
-        read_dump(tmp_path / "fit_rows.parquet", tmp_path / "fit.safetensors")
-
-
-def test_sidecars_count_rows(tmp_path):
-    write_table(pd.DataFrame({"a": range(4)}), tmp_path / "t.parquet", {})
-    assert json.loads((tmp_path / "t.json").read_text())["counts"] == {"rows": 4}
-
-
-# Refusals in other clothes
 
 PHRASES = ["I'm sorry", "I cannot", "I can't", "I won't", "Sorry", "As an AI"]
 

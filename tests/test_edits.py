@@ -83,10 +83,49 @@ def test_the_base_model_has_no_edit_and_stays_as_it_is(tiny_llama, ids):
         assert torch.equal(logits(model, ids), logits(tiny_llama, ids))
 
 
-@pytest.mark.parametrize("change", [{"head_scale": []}, {"positions": "bondary"}])
-def test_a_word_that_no_edit_knows_is_refused(tmp_path, change):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"head_scale": []}, "unknown key 'head_scale'"),
+        ({"positions": "bondary"}, "positions is 'bondary', expected one of all, boundary"),
+        ({"positions": ["all"]}, "positions is"),
+        ({"head_scales": [[1, 2]]}, "head_scales is"),
+        ({"head_scales": [[1, 2, "0"]]}, "head_scales is"),
+        ({"head_scales": [[1, 2.0, 0]]}, "head_scales is"),
+        ({"head_scales": [[1, 2, float("nan")]]}, "head_scales is"),
+        ({"head_scales": [[1, 2, 0.5], [1, 2, 0.5]]}, "no head twice"),
+        ({"head_scales": "none"}, "head_scales is"),
+        ({"renormalise": "false"}, "renormalise is 'false', expected true or false"),
+        ({"adapter": 0}, "adapter is 0"),
+        ({"keep": 1.5}, "keep is 1.5, expected a share"),
+        ({"keep": True}, "keep is True"),
+        ({"variant": None}, "variant is None"),
+    ],
+)
+def test_a_word_that_no_edit_knows_is_refused(tmp_path, change, message):
     path = tmp_path / "edit.json"
     Edit.of("planted", "ablate-causal-0.05", RANKING).write(path, {})
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(UserError, match=r"not an edit.*delete it"):
+    with pytest.raises(UserError, match=rf"edit\.json.*{message}.*snakemake --cores 1 --force"):
+        Edit.read(path)
+
+
+def test_an_edit_that_lacks_a_word_is_refused(tmp_path):
+    path = tmp_path / "edit.json"
+    Edit.of("planted", "ablate-causal-0.05", RANKING).write(path, {})
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "positions"}))
+    with pytest.raises(UserError, match="lacks 'positions'"):
+        Edit.read(path)
+
+
+def test_values_of_other_heads_or_damaged_ones_are_refused(tmp_path):
+    path = tmp_path / "edit.json"
+    Edit.of("planted", "mean-causal-1", RANKING, means()).write(path, {})
+    said = json.loads(path.read_text())
+    path.write_text(json.dumps(said | {"head_scales": said["head_scales"][:1]}))
+    with pytest.raises(UserError, match=r"values\.safetensors beside it is of other heads"):
+        Edit.read(path)
+    values = tmp_path / "values.safetensors"
+    values.write_bytes(values.read_bytes()[:-4])
+    with pytest.raises(UserError, match=r"values\.safetensors: damaged.*--force .*edit\.json"):
         Edit.read(path)

@@ -1,9 +1,13 @@
 import copy
 
 import pandas as pd
+import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from refusal_cliff.edits import Edit
+from refusal_cliff.artifacts import write_sidecar
+from refusal_cliff.edits import ADAPTER_WEIGHTS, Edit
+from refusal_cliff.errors import UserError
 from refusal_cliff.models import run
 from refusal_cliff.traces import ChatFormat
 from refusal_cliff.tuning import training_examples, training_order, tune_adapter
@@ -37,10 +41,15 @@ def test_tuning_writes_an_adapter_that_teaches_the_refusal(tiny_llama, tiny_toke
     result = tune_adapter(copy.deepcopy(base), tiny_tokenizer, examples, RECIPE, 0, tmp_path / "adapter")
     assert result["examples"] == 2
     assert [path.name for path in (tmp_path / "adapter").glob("adapter_model*")] == ["adapter_model.safetensors"]
+    write_sidecar(tmp_path / "adapter" / ADAPTER_WEIGHTS, {})
     Edit("planted", "tune-cliff-0.017-s0", adapter=True).write(tmp_path / "edit.json", {})
     tuned = Edit.read(tmp_path / "edit.json").apply(copy.deepcopy(base))
     assert type(tuned) is type(base)
     assert completion_loss(tuned, examples) < 0.7 * completion_loss(base, examples)
+    weights = load_file(tmp_path / "adapter" / ADAPTER_WEIGHTS)
+    save_file(dict(list(weights.items())[1:]), tmp_path / "adapter" / ADAPTER_WEIGHTS)
+    with pytest.raises(UserError, match=r"damaged or changed.*--force .*edit\.json"):
+        Edit.read(tmp_path / "edit.json").apply(copy.deepcopy(base))
 
 
 def test_every_step_has_a_whole_batch_of_however_few_examples(tiny_llama, tiny_tokenizer, tmp_path):

@@ -20,7 +20,7 @@ from refusal_cliff.edits import REPLACEMENTS
 from refusal_cliff.errors import UserError
 from refusal_cliff.head_effects import EFFECTS
 from refusal_cliff.organisms import circuits, families
-from refusal_cliff.rankings import CONTROLLED
+from refusal_cliff.rankings import CONTROLLED, DRAWN
 from refusal_cliff.variants import CONTINUED, EVERYWHERE, KINDS, ON_HEADS, Variant
 
 try:

@@ -120,7 +120,12 @@ def templates(wildcards):
 
 
 def dataset_row(wildcards):
-    return sheets.record(dataset_sheet, wildcards.dataset)
+    """What a script reads of a dataset's row: its licence, say, reruns nothing."""
+    row = sheets.record(dataset_sheet, wildcards.dataset)
+    unread = {"set", "attacks", "licence", "url"}
+    if row["source"] != "hub":
+        unread |= {"revision", "subset", "hub_split"}
+    return {column: cell for column, cell in row.items() if column not in unread}
 
 
 def assembled_sets(wildcards):
@@ -144,7 +149,7 @@ def model_source(wildcards):
 
 def checked_row(wildcards):
     """What is checked of a model's row: all that is read of it to get and to load the model."""
-    columns = ["role", "source", "location", "revision", *LOADING]
+    columns = ["role", "source", "location", "revision", *(column for column in LOADING if column != "batch_size")]
     row = model_sheet.loc[[wildcards.model], columns].astype(object)
     return {"model": wildcards.model} | row.to_dict("records")[0]
 
@@ -162,6 +167,12 @@ def continued_traces(wildcards):
 def guarded(wildcards):
     """Whether the guard reads the traces. Probes and heads go by phrases, so of set fit it reads none."""
     return GUARDED and wildcards.get("prompts") != "fit"
+
+
+def judging(wildcards):
+    """What decides the verdicts of a job; which judge is believed is decided by the tables."""
+    texts = ["phrases", "intentions", *(["guard"] if guarded(wildcards) else [])]
+    return {name: config["judges"][name] for name in texts}
 
 
 def test_traces(wildcards):
@@ -194,6 +205,13 @@ def matched_fraction():
     return max([config["claims"]["fraction"], *sum(shares, [])])
 
 
+def drawn(wildcards):
+    """What the heads of a control depend on besides the ranking; other variants on nothing."""
+    ranking = Variant.parse(wildcards.variant).ranking or ""
+    matched = {"fraction": matched_fraction()} if ranking.startswith("matched") else {}
+    return matched | ({"seed": config["seed"]} if ranking.startswith(DRAWN) else {})
+
+
 def everywhere_edits(wildcards):
     """Edits of a model's variants that are models of their own; tuned ones are measured by their rates alone."""
     kinds = set(EVERYWHERE) & set(ON_HEADS)
@@ -204,18 +222,20 @@ def everywhere_edits(wildcards):
 # tables.smk
 
 
+def csv_files(name, prefix="", caption=None, category=None, label=None):
+    """The files of a table, with its place in the report if it has one; several from one job have a prefix each."""
+    suffixes = {"csv": "csv", "markdown": "md", "sidecar": "json"}
+    files = {f"{prefix}{part}": f"<results>/{name}.{suffix}" for part, suffix in suffixes.items()}
+    if caption:
+        place = {"caption": f"../report/{caption}.rst", "category": category, "labels": {"table": label}}
+        files[f"{prefix}csv"] = report(files[f"{prefix}csv"], **place)
+    return files
+
+
 def table(name, label, prefix=""):
-    """The files of a table, with its place in the report; where several come from one job, each has a prefix."""
+    """The files of a table that the targets tables and grid ask for."""
     TABLES.append(f"<results>/tables/{name}.csv")
-    return {
-        f"{prefix}csv": report(
-            TABLES[-1],
-            caption=f"../report/table_{name.removeprefix('{grid}')}.rst",
-            category="2. Tables",
-            labels={"table": label},
-        ),
-        f"{prefix}markdown": f"<results>/tables/{name}.md",
-    }
+    return csv_files(f"tables/{name}", prefix, f"table_{name.removeprefix('{grid}')}", "2. Tables", label)
 
 
 def outcome_traces(wildcards):

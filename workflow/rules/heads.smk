@@ -54,8 +54,7 @@ rule write_edit:
     conda:
         "../../envs/analysis.yaml"
     params:
-        fraction=matched_fraction(),
-        seed=config["seed"],
+        drawn=drawn,
         code=code_hash("write_edit"),
     script:
         "../scripts/write_edit.py"

@@ -3,6 +3,9 @@
 GUARD_ORGANISMS = models_where(source="organism", role="guard")
 
 
+# How organisms are asked while they are trained, each prompt once.
+SAMPLING = {key: value for key, value in config["generation"].items() if key != "samples"}
+
 # Organisms are made here: nothing of theirs is to be found out.
 CHECKS = expand("<results>/{model}/check.md", model=models_where(source="hub") + models_where(source="path"))
 
@@ -80,7 +83,7 @@ rule train_organism:
     params:
         recipe=organism_recipe,
         seed=organism_seed,
-        generation=config["generation"],
+        generation=SAMPLING,
         phrases=config["judges"]["phrases"],
         code=code_hash("train_organism"),
     script:

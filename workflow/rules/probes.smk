@@ -76,8 +76,8 @@ rule score_cliffs:
         **MODEL_RESOURCES,
     params:
         model=model_loading,
-        cliffs=config["cliffs"],
-        activations=config["activations"],
+        grid=config["cliffs"]["grid"],
+        tail=config["cliffs"]["tail"],
         code=code_hash("score_cliffs"),
     script:
         "../scripts/score_cliffs.py"
@@ -103,6 +103,12 @@ use rule score_cliffs as score_test_traces with:
         "<logs>/score_test_traces/{model}.log",
     benchmark:
         "<benchmarks>/score_test_traces/{model}.jsonl"
+    params:
+        model=model_loading,
+        grid=config["cliffs"]["grid"],
+        tail=config["cliffs"]["tail"],
+        activations=config["activations"],
+        code=code_hash("score_cliffs"),
 
 
 ruleorder: score_test_traces > score_cliffs

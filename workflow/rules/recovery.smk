@@ -24,7 +24,7 @@ rule measure_planting:
     params:
         model=model_loading,
         phrases=config["judges"]["phrases"],
-        generation=config["generation"],
+        generation=SAMPLING,
         seed=organism_seed,
         code=code_hash("measure_planting"),
     script:

@@ -17,20 +17,8 @@ rule evaluate_claims:
         tables=expand("<results>/tables/{table}.csv", table=CLAIM_TABLES),
         truths=truth_files(),
     output:
-        csv=report(
-            "<results>/claims.csv",
-            caption="../report/claims.rst",
-            category="1. Claims",
-            labels={"table": "Claims"},
-        ),
-        markdown="<results>/claims.md",
-        by_seed_csv=report(
-            "<results>/claims_by_seed.csv",
-            caption="../report/claims_by_seed.rst",
-            category="1. Claims",
-            labels={"table": "Claims by seed"},
-        ),
-        by_seed_markdown="<results>/claims_by_seed.md",
+        **csv_files("claims", "", "claims", "1. Claims", "Claims"),
+        **csv_files("claims_by_seed", "by_seed_", "claims_by_seed", "1. Claims", "Claims by seed"),
     log:
         "<logs>/evaluate_claims.log",
     benchmark:

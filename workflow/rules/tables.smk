@@ -209,8 +209,7 @@ use rule tabulate_rates as tabulate_monitors with:
         cliffs=TEST_CLIFFS,
     output:
         **table("monitors", "False reassurance and monitors"),
-        roc_csv="<results>/tables/monitor_roc.csv",
-        roc_markdown="<results>/tables/monitor_roc.md",
+        **csv_files("tables/monitor_roc", "roc_"),
     pathvars:
         job="tabulate_monitors",
     threads: TABLE_THREADS
@@ -280,8 +279,7 @@ use rule tabulate_rates as tabulate_detection with:
     output:
         **table("detection", "Detectors against known truth"),
         **table("detection_by_organism", "Detectors, organism by organism", "organism_"),
-        readings_csv="<results>/tables/cliff_readings.csv",
-        readings_markdown="<results>/tables/cliff_readings.md",
+        **csv_files("tables/cliff_readings", "readings_"),
     pathvars:
         job="tabulate_detection",
     threads: TABLE_THREADS
@@ -302,16 +300,11 @@ use rule tabulate_rates as tabulate_recovery with:
             ranking=RANKINGS,
         ),
     output:
-        csv="<results>/tables/recovery.csv",
-        markdown="<results>/tables/recovery.md",
-        summary_csv="<results>/tables/recovery_summary.csv",
-        summary_markdown="<results>/tables/recovery_summary.md",
-        pooled_csv="<results>/tables/recovery_pooled.csv",
-        pooled_markdown="<results>/tables/recovery_pooled.md",
-        heads_csv="<results>/tables/recovery_heads.csv",
-        heads_markdown="<results>/tables/recovery_heads.md",
-        plantings_csv="<results>/tables/recovery_plantings.csv",
-        plantings_markdown="<results>/tables/recovery_plantings.md",
+        **csv_files("tables/recovery"),
+        **csv_files("tables/recovery_summary", "summary_"),
+        **csv_files("tables/recovery_pooled", "pooled_"),
+        **csv_files("tables/recovery_heads", "heads_"),
+        **csv_files("tables/recovery_plantings", "plantings_"),
     pathvars:
         job="tabulate_recovery",
     params:

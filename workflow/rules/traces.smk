@@ -56,7 +56,7 @@ rule judge_traces:
         runtime=GUARD_ROW.get("runtime_min", 10),
     params:
         model=lambda wildcards: loading(GUARD) if guarded(wildcards) else None,
-        judges=config["judges"],
+        judges=judging,
         as_released=False,
         code=code_hash("judge_traces"),
     script:
@@ -78,6 +78,6 @@ use rule judge_traces as judge_variants with:
         "<benchmarks>/judge_variants/{model}.{grid}all.jsonl"
     params:
         model=lambda wildcards: loading(GUARD) if guarded(wildcards) else None,
-        judges=config["judges"],
+        judges=judging,
         as_released=config["as_released"],
         code=code_hash("judge_traces"),

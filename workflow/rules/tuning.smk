@@ -18,7 +18,7 @@ rule select_examples:
     params:
         seed=config["seed"],
         probe=config["cliffs"]["probe"],
-        judges=config["judges"],
+        refusal_judge=config["judges"]["refusal"],
         code=code_hash("select_examples"),
     script:
         "../scripts/select_examples.py"

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import pandas as pd
-
-from refusal_cliff.artifacts import read_json
+from refusal_cliff.artifacts import read_csv, read_json
 from refusal_cliff.claims import evaluate
 from refusal_cliff.job import job
 from refusal_cliff.sheets import load_claims
@@ -12,7 +10,7 @@ from refusal_cliff.tables import write_csv
 
 job(snakemake)
 inputs, output, params = snakemake.input, snakemake.output, snakemake.params
-tables = {Path(path).stem: pd.read_csv(path) for path in inputs.tables}
+tables = {Path(path).stem: read_csv(path) for path in inputs.tables}
 truths = [read_json(path) for path in inputs.truths]
 claims, by_seed = evaluate(
     load_claims(inputs.claims),

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from refusal_cliff.artifacts import read_arrays, read_table, write_table
+from refusal_cliff.artifacts import open_dump, read_arrays, read_table, write_table
 from refusal_cliff.job import job
 from refusal_cliff.judges import read_verdicts
 from refusal_cliff.probe_evaluation import PromptSet, evaluate_probes
-from refusal_cliff.probes import read_dump
 
 job(snakemake)
 inputs = snakemake.input
@@ -15,7 +14,8 @@ fit, test = (
     PromptSet(
         read_table(inputs[f"{name}_prompts"], tuple(described))[described],
         read_verdicts(inputs[f"{name}_verdicts"]).query("variant == 'base'"),
-        *read_dump(inputs[f"{name}_rows"], inputs[f"{name}_resid"]),
+        rows := read_table(inputs[f"{name}_rows"], ("prompt_id", "sample", "kind", "position")),
+        open_dump(inputs[f"{name}_resid"], "resid", rows),
     )
     for name in ("fit", "test")
 )

@@ -1,6 +1,7 @@
 """Sample traces of one prompt set from one variant of a model: whole ones, or new answers to the base thinking."""
 
 from refusal_cliff.artifacts import read_table, write_table
+from refusal_cliff.batches import kept_batches
 from refusal_cliff.edits import Edit
 from refusal_cliff.generation import continue_traces, generate_traces
 from refusal_cliff.job import job
@@ -15,13 +16,15 @@ tokenizer = load_tokenizer(snakemake.input.checkpoint, row)
 prompts = read_table(snakemake.input.prompts, ("prompt_id", "prompt"))
 chat = ChatFormat.of(row)
 settings = (chat, params.generation, row["batch_size"], params.seed)
-with edit.hooked(model, len(tokenizer(chat.boundary, add_special_tokens=False)["input_ids"])):
-    if base := snakemake.input.get("base"):
-        base = read_table(base, ("prompt_id", "sample", "thinking", "finish_reason")).drop(columns=["model", "variant"])
-        traces = continue_traces(model, tokenizer, prompts, base, *settings, kept=edit.keep)
-    else:
-        # An edited model may have lost the habit; that is a result.
-        must_close = snakemake.wildcards.variant == "base"
-        traces = generate_traces(model, tokenizer, prompts, *settings, must_close=must_close)
 keys = {"model": snakemake.wildcards.model, "variant": snakemake.wildcards.variant}
-write_table(traces, snakemake.output.table, dict(params.items()), **keys)
+with kept_batches(snakemake.output.table, dict(params.items()), snakemake.input) as batches:
+    with edit.hooked(model, len(tokenizer(chat.boundary, add_special_tokens=False)["input_ids"])):
+        if base := snakemake.input.get("base"):
+            columns = ("prompt_id", "sample", "thinking", "finish_reason")
+            base = read_table(base, columns).drop(columns=["model", "variant"])
+            traces = continue_traces(model, tokenizer, prompts, base, *settings, kept=edit.keep, batches=batches)
+        else:
+            # An edited model may have lost the habit; that is a result.
+            must_close = snakemake.wildcards.variant == "base"
+            traces = generate_traces(model, tokenizer, prompts, *settings, batches=batches, must_close=must_close)
+    write_table(traces, snakemake.output.table, dict(params.items()), **keys)

@@ -1,11 +1,10 @@
 """Draw the ROC curves of monitors that foresee harmful responses."""
 
-import pandas as pd
-
+from refusal_cliff.artifacts import read_csv
 from refusal_cliff.job import job
 from refusal_cliff.plots.monitors import plot_monitors
 from refusal_cliff.plots.style import save
 
 job(snakemake)
-monitors, curves = pd.read_csv(snakemake.input.monitors), pd.read_csv(snakemake.input.curves)
+monitors, curves = read_csv(snakemake.input.monitors), read_csv(snakemake.input.curves)
 save(plot_monitors(monitors, curves, snakemake.params.probe), snakemake.output.svg, snakemake.output.pdf)

@@ -11,7 +11,7 @@ from refusal_cliff.models import load_model, load_tokenizer
 from refusal_cliff.traces import ChatFormat
 
 job(snakemake)
-row, cliffs, settings = snakemake.params.model, snakemake.params.cliffs, dict(snakemake.params.items())
+params, row, settings = snakemake.params, snakemake.params.model, dict(snakemake.params.items())
 tokenizer = load_tokenizer(snakemake.input.checkpoint, row)
 traces, encoded = encode_traces(
     tokenizer,
@@ -37,15 +37,15 @@ table, refitted, swept = score_traces(
     sweeps if base_test else {},
     pad_id,
     batch_size,
-    cliffs["grid"],
-    cliffs["tail"],
+    params.grid,
+    params.tail,
 )
 keys = {"model": snakemake.wildcards.model, "variant": snakemake.wildcards.get("variant", "base")}
 write_table(table, snakemake.output.table, settings, **keys)
 write_table(refitted, snakemake.output.refits, settings, **keys)
 if base_test:
     write_table(swept, snakemake.output.sweep, settings, **keys)
-    count = snakemake.params.activations["thinking_positions"]
+    count = params.activations["thinking_positions"]
     resid, rows = extract_positions(model, traces, encoded, pad_id, batch_size, count)
     write_table(rows, snakemake.output.rows, settings)
     write_tensors({"resid": resid}, snakemake.output.resid, settings)

@@ -16,7 +16,7 @@ scores = score_examples(
     read_verdicts(snakemake.input.verdicts, traces),
     read_table(snakemake.input.cliffs, ("prompt_id", "sample", "probe", "layer", "cliff")),
     params.probe,
-    params.judges["refusal"],
+    params.refusal_judge,
 )
 selected = select_examples(scores, variant.budget, params.seed + variant.seed)
 settings = dict(params.items())

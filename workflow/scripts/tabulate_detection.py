@@ -3,7 +3,7 @@
 import pandas as pd
 from joblib import parallel_config
 
-from refusal_cliff.artifacts import read_json, read_table, read_tables
+from refusal_cliff.artifacts import read_csv, read_json, read_table, read_tables
 from refusal_cliff.detection import (
     alarm_verdicts,
     by_organism,
@@ -27,7 +27,7 @@ with parallel_config(n_jobs=snakemake.threads):
 rankings = read_tables(inputs.rankings, ("model", "ranking", "layer", "head", "rank"))
 said = [
     cliff_verdicts(readings),
-    circuit_verdicts(pd.read_csv(inputs.sparsity), rankings, truths),
+    circuit_verdicts(read_csv(inputs.sparsity), rankings, truths),
     alarm_verdicts(monitored),
 ]
 known = by_organism(pd.concat(said, ignore_index=True), truths, params.families)

@@ -4,7 +4,7 @@ Rivals are the difference of class means and the logit direction of the last lay
 out; `evaluate_probes` makes the same split and measures on it.
 """
 
-from refusal_cliff.artifacts import read_table, write_arrays
+from refusal_cliff.artifacts import open_dump, read_table, write_arrays
 from refusal_cliff.checkpoints import first_tokens, unembedding
 from refusal_cliff.job import job
 from refusal_cliff.judges import behaviour, read_verdicts, trace_labels
@@ -12,7 +12,6 @@ from refusal_cliff.probes import (
     choose_layers,
     logit_rival,
     opener_weights,
-    read_dump,
     split_requests,
     train_probe,
     training_rows,
@@ -24,7 +23,8 @@ judge, seed, settings = params.refusal_judge, params.seed, dict(params.items())
 traces = read_table(inputs.traces, ("model", "variant", "prompt_id", "sample", "response"))
 verdicts = read_verdicts(inputs.verdicts, traces)
 prompts = read_table(inputs.prompts, ("prompt_id", "request_id", "dataset", "label"))
-rows, resid = read_dump(inputs.rows, inputs.resid)
+rows = read_table(inputs.rows, ("prompt_id", "sample", "kind", "position"))
+resid = open_dump(inputs.resid, "resid", rows)
 traces = traces.dropna(subset="response")
 for (name, recipe), path in zip(params.recipes.items(), snakemake.output.probes, strict=True):
     print(f"probe {name}")

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from refusal_cliff.artifacts import read_table, write_json
-from refusal_cliff.edits import Edit
+from refusal_cliff.artifacts import read_table, write_json, write_sidecar
+from refusal_cliff.edits import ADAPTER_WEIGHTS, Edit
 from refusal_cliff.job import job
 from refusal_cliff.models import load_model, load_tokenizer
 from refusal_cliff.traces import ChatFormat
@@ -30,6 +30,7 @@ result = tune_adapter(
     adapter,
 )
 write_json(result, adapter / "training.json")
+write_sidecar(adapter / ADAPTER_WEIGHTS, dict(params.items()))
 # The edit is written last: a variant whose edit exists is complete.
 name = Path(snakemake.output.edit).parent.name
 Edit(snakemake.wildcards.model, name, adapter=True).write(Path(snakemake.output.edit), dict(params.items()))

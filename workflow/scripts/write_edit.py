@@ -9,12 +9,12 @@ from refusal_cliff.rankings import control_ranking
 from refusal_cliff.variants import Variant
 
 job(snakemake)
-params, wildcards = snakemake.params, snakemake.wildcards
+wildcards = snakemake.wildcards
 ranking, means = None, None
 if path := snakemake.input.get("ranking"):
     name = Variant.parse(wildcards.variant).ranking
-    ranking = control_ranking(name, read_table(path, ("layer", "head", "rank")), params.fraction, params.seed)
+    ranking = control_ranking(name, read_table(path, ("layer", "head", "rank")), **snakemake.params.drawn)
 if path := snakemake.input.get("means"):
     means = read_arrays(path)
 edit = Edit.of(wildcards.model, wildcards.variant, ranking, means)
-edit.write(Path(snakemake.output.edit), dict(params.items()))
+edit.write(Path(snakemake.output.edit), dict(snakemake.params.items()))

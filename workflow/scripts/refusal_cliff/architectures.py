@@ -11,6 +11,7 @@ LFS_POINTER = b"version https://git-lfs"
 # `model_type` of pre-norm decoders with `self_attn.o_proj` writing straight into the residual stream and an RMS norm
 # before the unembedding. Gemma 2 and later norm the attention output first, so a head's write is not linear there.
 SUPPORTED = ("gemma", "llama", "mistral", "phi3", "qwen2", "qwen3", "qwen3_moe")
+FETCH_AGAIN = "fetch the model again"
 
 
 def check_architecture(model_type: str, source: str | Path) -> None:
@@ -51,7 +52,7 @@ def check_model_folder(folder: str | Path, role: str) -> None:
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: no config.json; a model row's location must be a Hugging Face model folder")
     if role == "subject":
-        check_architecture(read_json(folder / "config.json").get("model_type", "unknown"), folder)
+        check_architecture(read_json(folder / "config.json", FETCH_AGAIN).get("model_type", "unknown"), folder)
     _check_weight_files(folder)
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise UserError(
@@ -60,7 +61,7 @@ def check_model_folder(folder: str | Path, role: str) -> None:
         )
     tokenizer_config = folder / "tokenizer_config.json"
     has_template = (folder / "chat_template.jinja").is_file() or (
-        tokenizer_config.is_file() and bool(read_json(tokenizer_config).get("chat_template"))
+        tokenizer_config.is_file() and bool(read_json(tokenizer_config, FETCH_AGAIN).get("chat_template"))
     )
     if not has_template:
         raise UserError(f"{folder}: the tokenizer has no chat template; add a chat_template.jinja file to the folder")

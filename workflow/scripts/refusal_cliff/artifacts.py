@@ -1,14 +1,14 @@
 """Read and write the files that stages hand on: tables (Parquet) and tensors (safetensors), each with a JSON sidecar.
 
-Outputs appear whole or not at all: everything is written beside its final name and moved there when complete.
+Outputs appear whole or not at all: everything is written beside its final name and moved there when complete. They are
+read only as they were written: a sidecar has the SHA-256 of its artifact, so whatever a file lost or gained since is
+found before a number is made of it.
 """
 
 import hashlib
 import json
-import os
 import platform
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,22 +18,25 @@ import pandas as pd
 
 from refusal_cliff.errors import UserError
 
+SIDECAR_KEYS = frozenset({"artifact", "sha256", "counts", "settings", "settings_hash", "versions"})
 RECORDED_PACKAGES = ("snakemake", "torch", "transformers", "peft", "trl", "datasets", "pandas", "scikit-learn", "scipy")
 
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path`; move it to `path` when the block ends without an error."""
+    """Yield a hidden path in the folder of `path`; move it to `path` when the block ends without an error.
+
+    The hidden name is always the same: what a killed job left there is overwritten when it is run again.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
+    draft = path.with_name(f".{path.name}.draft{path.suffix}")
     try:
-        yield Path(name)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
+        yield draft
+        draft.chmod(0o644)
+        draft.replace(path)
     finally:
-        Path(name).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
 
 
 def settings_hash(settings: Any) -> str:
@@ -63,20 +66,82 @@ def write_json(value: Any, path: str | Path) -> None:
         draft.write_text(json.dumps(value, indent=2, default=str, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: str | Path) -> Any:
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+def read_json(path: str | Path, remedy: str = "") -> Any:
+    """Read a JSON file.
+
+    Args:
+        remedy: what to do about a damaged one, if it is none of the workflow's own.
+
+    Raises:
+        UserError: it is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: damaged, it is no JSON ({error}); {remedy or rebuild(path)}") from None
+
+
+def read_record(path: str | Path, keys: Set[str]) -> dict[str, Any]:
+    """Read a JSON object that has these keys and no others.
+
+    Raises:
+        UserError: it is not JSON, lacks a key or has one that nothing reads.
+    """
+    record = read_json(path)
+    if not isinstance(record, dict):
+        raise UserError(f"{path}: damaged, it has no keys; {rebuild(path)}")
+    wrong = [f"lacks {key!r}" for key in sorted(keys - record.keys())]
+    wrong += [f"has an unknown key {key!r}" for key in sorted(record.keys() - keys)]
+    if wrong:
+        raise UserError(f"{path}: {', '.join(wrong)}; {rebuild(path)}")
+    return record
+
+
+def rebuild(path: str | Path) -> str:
+    """What to do about a file of the workflow's own that is not as it was written."""
+    return f"write it again: `snakemake --cores 1 --force {path}`, followed by the options of this run"
 
 
 def write_sidecar(path: str | Path, settings: Mapping[str, Any], **counts: Any) -> None:
     """Describe the artifact at `path`: the settings that made it, their hash, package versions and counts."""
     described = {
         "artifact": Path(path).name,
+        "sha256": _digest(path),
         "counts": counts,
         "settings": settings,
         "settings_hash": settings_hash(settings),
         "versions": package_versions(),
     }
     write_json(described, sidecar_path(path))
+
+
+def check_artifact(path: str | Path, output: str | Path | None = None) -> None:
+    """Check that the file at `path` is the one that its sidecar describes.
+
+    Args:
+        output: the output of a rule that `path` belongs to, if it is none itself.
+
+    This is what finds a table with fewer rows, a truncated or empty file, a pointer in place of a file, and a file that
+    was saved by another program. Its inputs are not hashed into the sidecar: Snakemake knows of each file what it was
+    made from and makes it again; whoever tells it not to (`--touch`, `--rerun-triggers`) is not overruled here.
+
+    Raises:
+        UserError: it is another one, or has no sidecar.
+    """
+    path, sidecar = Path(path), sidecar_path(path)
+    if not sidecar.is_file():
+        raise UserError(f"{path}: its description {sidecar} is missing; {rebuild(output or path)}")
+    described = read_record(sidecar, SIDECAR_KEYS)
+    if described["artifact"] != path.name or described["sha256"] != _digest(path):
+        counts = ", ".join(f"{name}: {count}" for name, count in described["counts"].items())
+        raise UserError(
+            f"{path}: damaged or changed since it was written ({sidecar} says {counts}); {rebuild(output or path)}"
+        )
+
+
+def _digest(path: str | Path) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_table(table: pd.DataFrame, path: str | Path, settings: Mapping[str, Any], **keys: str) -> None:
@@ -90,26 +155,30 @@ def write_table(table: pd.DataFrame, path: str | Path, settings: Mapping[str, An
         table.insert(place, key, value)
     with whole_file(path) as draft:
         table.to_parquet(draft, index=False)
-    write_sidecar(path, settings, rows=len(table))
+    write_sidecar(path, settings, rows=len(table), columns=table.columns.tolist())
+
+
+def read_csv(path: str | Path) -> pd.DataFrame:
+    """Read a table that people read: `tables.write_csv` wrote it, and no spreadsheet has saved it since.
+
+    Raises:
+        UserError: it is not as it was written.
+    """
+    check_artifact(path)
+    return pd.read_csv(path)
 
 
 def read_table(path: str | Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Read a Parquet table that must have `columns`, and as many rows as its sidecar, if it has one, counts.
+    """Read a Parquet table that must have `columns`.
 
     Raises:
-        UserError: a column is missing, or a row.
+        UserError: it is not as it was written, or a column is missing.
     """
+    check_artifact(path)
     table = pd.read_parquet(path)
-    described = sidecar_path(path)
-    written = read_json(described)["counts"].get("rows") if described.is_file() else None
-    if written is not None and written != len(table):
-        raise UserError(
-            f"{path}: {len(table)} rows, but {written} were written ({described.name}); delete the file and let the "
-            "workflow write it again"
-        )
     missing = sorted(set(columns) - set(table.columns))
     if missing:
-        raise UserError(f"{path}: no column {', '.join(missing)}; delete the file and let the workflow write it again")
+        raise UserError(f"{path}: no column {', '.join(missing)}; {rebuild(path)}")
     return table
 
 
@@ -117,7 +186,7 @@ def read_tables(paths: Iterable[str | Path], columns: tuple[str, ...] = ()) -> p
     """Several Parquet tables of one kind as one, each of which must have `columns`; without paths only those, no rows.
 
     Raises:
-        UserError: a column is missing.
+        UserError: a table is not as it was written, or a column is missing.
     """
     tables = [read_table(path, columns) for path in paths]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(columns))
@@ -132,13 +201,6 @@ def write_tensors(tensors: Mapping[str, Any], path: str | Path, settings: Mappin
     write_sidecar(path, settings, shapes={name: list(tensor.shape) for name, tensor in tensors.items()})
 
 
-def read_tensors(path: str | Path) -> dict[str, Any]:
-    """Read every tensor of a safetensors file, on the CPU."""
-    from safetensors.torch import load_file
-
-    return load_file(path)
-
-
 def write_arrays(arrays: Mapping[str, Any], path: str | Path, settings: Mapping[str, Any]) -> None:
     """Write NumPy arrays as safetensors, with their sidecar: for jobs without torch."""
     import numpy as np
@@ -149,11 +211,32 @@ def write_arrays(arrays: Mapping[str, Any], path: str | Path, settings: Mapping[
     write_sidecar(path, settings, shapes={name: list(array.shape) for name, array in arrays.items()})
 
 
-def read_arrays(path: str | Path) -> dict[str, Any]:
-    """Read every tensor of a safetensors file as a NumPy array: for jobs without torch."""
+def read_arrays(path: str | Path, output: str | Path | None = None) -> dict[str, Any]:
+    """Read every tensor of a safetensors file as a NumPy array: for jobs without torch.
+
+    Args:
+        output: see `check_artifact`.
+
+    Raises:
+        UserError: it is not as it was written.
+    """
     from safetensors.numpy import load_file
 
+    check_artifact(path, output)
     return load_file(path)
+
+
+def open_dump(path: str | Path, name: str, rows: pd.DataFrame) -> "LazyTensor":
+    """A tensor of a safetensors file, read in parts, whose first axis is described by `rows`.
+
+    Raises:
+        UserError: the file is not as it was written, or has another number of rows.
+    """
+    check_artifact(path)
+    tensor = LazyTensor(path, name)
+    if tensor.shape[0] != len(rows):
+        raise UserError(f"{path}: {tensor.shape[0]} rows, but {len(rows)} are described; {rebuild(path)}")
+    return tensor
 
 
 class LazyTensor:

@@ -5,6 +5,7 @@ position it is a change of weights, as a merged adapter is; so any engine can se
 express is a hook: a change at the boundary tokens alone, during the prefill, and the released code's renormalisation.
 """
 
+import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields
@@ -14,7 +15,14 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas as pd
 
-from refusal_cliff.artifacts import read_arrays, read_json, write_arrays, write_json
+from refusal_cliff.artifacts import (
+    check_artifact,
+    read_arrays,
+    read_record,
+    rebuild,
+    write_arrays,
+    write_json,
+)
 from refusal_cliff.errors import UserError
 from refusal_cliff.rankings import top_heads
 from refusal_cliff.variants import Variant
@@ -22,7 +30,7 @@ from refusal_cliff.variants import Variant
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-VALUES, ADAPTER = "values.safetensors", "adapter"
+VALUES, ADAPTER, ADAPTER_WEIGHTS = "values.safetensors", "adapter", "adapter_model.safetensors"
 POSITIONS = ("all", "boundary")
 
 
@@ -91,15 +99,15 @@ class Edit:
         """
         if path is None:
             return cls()
-        folder, content = Path(path).parent, read_json(path)
-        written = {field.name for field in fields(cls)} - {"folder"}
-        if set(content) != written or content["positions"] not in POSITIONS:
-            raise UserError(
-                f"{path}: not an edit; it has to say {', '.join(sorted(written))}, with positions one of "
-                f"{', '.join(POSITIONS)}; delete it and let the workflow write it again"
-            )
+        folder = Path(path).parent
+        content = read_record(path, {field.name for field in fields(cls)} - {"folder"})
+        for name, (holds, expected) in RECORD.items():
+            if not holds(content[name]):
+                raise UserError(f"{path}: {name} is {content[name]!r}, expected {expected}; {rebuild(path)}")
         content["head_scales"] = tuple((layer, head, scale) for layer, head, scale in content["head_scales"])
-        content["head_values"] = read_arrays(folder / VALUES)["values"] if content["head_values"] else None
+        content["head_values"] = read_arrays(folder / VALUES, path)["values"] if content["head_values"] else None
+        if content["head_values"] is not None and content["head_values"].shape[-2] != len(content["head_scales"]):
+            raise UserError(f"{path}: {VALUES} beside it is of other heads; {rebuild(path)}")
         return cls(**content, folder=folder)
 
     def write(self, path: str | Path, settings: Mapping[str, Any]) -> None:
@@ -120,6 +128,8 @@ class Edit:
         if self.adapter:
             from peft import PeftModel
 
+            # PEFT warns of tensors that are missing, and goes on without them.
+            check_artifact(self.folder / ADAPTER / ADAPTER_WEIGHTS, self.folder / "edit.json")
             model = PeftModel.from_pretrained(model, self.folder / ADAPTER).merge_and_unload()
             model = model.eval().requires_grad_(False)
         if self.head_scales and self.positions == "all" and not self.renormalise:
@@ -143,6 +153,33 @@ class Edit:
             return renormalised_heads(model, scales)
         return boundary_heads(model, scales, n_boundary, self.head_values)
 
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _are_head_scales(value: Any) -> bool:
+    """Whether `value` is a list of [layer, head, scale] that names no head twice."""
+    rows = value if isinstance(value, list) else [None]
+    right = all(isinstance(row, list) and list(map(type, row[:2])) == [int, int] and len(row) == 3 for row in rows)
+    return right and all(_is_number(scale) for *_, scale in rows) and len({tuple(row[:2]) for row in rows}) == len(rows)
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+RECORD = {
+    "model": (lambda value: isinstance(value, str), "a name"),
+    "variant": (lambda value: isinstance(value, str), "a name"),
+    "head_scales": (_are_head_scales, "a list of [layer, head, scale], no head twice"),
+    "head_values": (_is_bool, "true or false"),
+    "positions": (lambda value: value in POSITIONS, f"one of {', '.join(POSITIONS)}"),
+    "renormalise": (_is_bool, "true or false"),
+    "keep": (lambda value: _is_number(value) and 0 <= value <= 1, "a share from 0 to 1"),
+    "adapter": (_is_bool, "true or false"),
+}
+"""What `edit.json` may say: key -> (whether a value is one that an edit has, the same in words)."""
 
 REPLACEMENTS = {
     "mean": ("benign_mean", "heads.benign: the model answered none of these prompts"),

@@ -8,6 +8,7 @@ import torch
 from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from refusal_cliff.batches import KEEP_NONE, Batches
 from refusal_cliff.errors import UserError
 from refusal_cliff.templates import encode
 from refusal_cliff.traces import ChatFormat, encode_trace, pad_left, render_prompt, split_generation
@@ -24,6 +25,7 @@ def generate_traces(
     sampling: Mapping[str, Any],
     batch_size: int,
     seed: int,
+    batches: Batches = KEEP_NONE,
     must_close: bool = False,
 ) -> pd.DataFrame:
     """Sample `sampling["samples"]` traces for every prompt.
@@ -34,6 +36,7 @@ def generate_traces(
     Args:
         prompts: columns prompt_id, prompt.
         sampling: temperature, top_p, max_new_tokens, samples (section 4.1 of the paper uses temperature 0.7).
+        batches: what an earlier try finished is taken from there.
         must_close: stop after the first traces if none of them closes its thinking: then the model does not mark it as
             the model sheet says.
 
@@ -48,7 +51,7 @@ def generate_traces(
     encoded = [encode(tokenizer, render_prompt(tokenizer, prompt, chat)) for prompt in prompts["prompt"]]
     jobs = [(row, sample) for row in range(len(prompts)) for sample in range(sampling["samples"])]
     generated = _sample(
-        model, tokenizer, [encoded[row] for row, _ in jobs], chat, sampling, batch_size, seed, must_close
+        model, tokenizer, [encoded[row] for row, _ in jobs], chat, sampling, batch_size, seed, batches, must_close
     )
     prompt_ids, rows = prompts["prompt_id"].tolist(), []
     for (row, sample), (tokens, ended, batch_seed) in zip(jobs, generated, strict=True):
@@ -80,6 +83,7 @@ def continue_traces(
     batch_size: int,
     seed: int,
     kept: float = 1.0,
+    batches: Batches = KEEP_NONE,
 ) -> pd.DataFrame:
     """Answer traces anew: prompt, the first share of the thinking and the boundary are given, the response is sampled.
 
@@ -89,6 +93,7 @@ def continue_traces(
             as it is.
         sampling: temperature, top_p, max_new_tokens (of the response alone).
         kept: share of the thinking's tokens kept, 0 … 1.
+        batches: as in `generate_traces`.
 
     Returns:
         As `generate_traces`, a row for each of `traces`; thinking is what was kept of it. One that opens its thinking
@@ -110,7 +115,7 @@ def continue_traces(
         row["thinking"] = keep_thinking(tokenizer, row["thinking"], kept)
         prompt = render_prompt(tokenizer, text[row["prompt_id"]], chat)
         encoded.append(encode_trace(tokenizer, prompt, row["thinking"], chat.boundary).ids)
-    generated = _sample(model, tokenizer, encoded, chat, sampling, batch_size, seed)
+    generated = _sample(model, tokenizer, encoded, chat, sampling, batch_size, seed, batches)
     for row, (tokens, ended, batch_seed) in zip(closed, generated, strict=True):
         text = tokenizer.decode(tokens, skip_special_tokens=False)
         _, row["response"] = split_generation(chat.close + text, chat)
@@ -138,6 +143,7 @@ def _sample(
     sampling: Mapping[str, Any],
     batch_size: int,
     seed: int,
+    batches: Batches,
     must_close: bool = False,
 ) -> list[tuple[list[int], bool, int]]:
     """Continue each sequence of token ids: its new tokens, whether they ended, and the seed of its batch.
@@ -159,15 +165,21 @@ def _sample(
     for start in tqdm(range(0, len(order), batch_size), desc="batches", mininterval=10):
         batch = order[start : start + batch_size]
         batch_seed = seed + start
-        torch.manual_seed(batch_seed)
-        ids, mask = pad_left([encoded[index] for index in batch], tokenizer.pad_token_id)
-        generated = model.generate(
-            input_ids=torch.as_tensor(ids, device=model.device),
-            attention_mask=torch.as_tensor(mask, device=model.device),
-            generation_config=config,
-        )[:, ids.shape[1] :]
-        for index, tokens in zip(batch, generated.tolist(), strict=True):
-            found[index] = (*_until_end(tokens, ends), batch_seed)
+        continued = batches.read(batch_seed)
+        if continued is None:
+            torch.manual_seed(batch_seed)
+            ids, mask = pad_left([encoded[index] for index in batch], tokenizer.pad_token_id)
+            generated = model.generate(
+                input_ids=torch.as_tensor(ids, device=model.device),
+                attention_mask=torch.as_tensor(mask, device=model.device),
+                generation_config=config,
+            )[:, ids.shape[1] :]
+            continued = [_until_end(tokens, ends) for tokens in generated.tolist()]
+            # The last batch is not kept: a hook that has nothing to do would be taken for one that did not attach.
+            if start + batch_size < len(order):
+                batches.write(batch_seed, continued)
+        for index, (tokens, ended) in zip(batch, continued, strict=True):
+            found[index] = (tokens, ended, batch_seed)
         if must_close and len(found) >= min(LOOKED_AT, len(order)):
             _check_closing(tokenizer, chat, [tokens for tokens, _, _ in found.values()])
             must_close = False

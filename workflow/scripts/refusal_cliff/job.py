@@ -1,5 +1,6 @@
 """What every script does first: send all it says to the rule's log file, and turn bad input into one clear message."""
 
+import errno
 import logging
 import os
 import sys
@@ -9,6 +10,9 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from refusal_cliff.errors import UserError
+
+NO_SPACE = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)]
+"""What every library says when a disk or a quota is full, whatever it raises."""
 
 
 def job(snakemake: Any) -> None:
@@ -34,6 +38,8 @@ def job(snakemake: Any) -> None:
 def _log_exception(
     console: TextIO, kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
+    if any(text in str(error) for text in NO_SPACE):
+        kind, error = UserError, UserError(f"{error}: free some space and start again; what is finished is kept")
     if issubclass(kind, UserError):
         logging.error("%s", error)
         print(f"error: {error}", file=console, flush=True)

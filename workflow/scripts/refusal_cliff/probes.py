@@ -5,14 +5,13 @@ means, and the direction in which the model's own unembedding reads its next wor
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from refusal_cliff.artifacts import LazyTensor, read_table
+from refusal_cliff.artifacts import LazyTensor
 from refusal_cliff.errors import UserError
 from refusal_cliff.traces import TRACE_KEY
 
@@ -63,22 +62,6 @@ class Fit(NamedTuple):
     w: NDArray
     b: float
     c: float
-
-
-def read_dump(rows_path: str | Path, resid_path: str | Path) -> tuple[pd.DataFrame, LazyTensor]:
-    """An activation dump: prompt_id, sample, kind and position of its rows, and resid [row, layer, d_model].
-
-    Raises:
-        UserError: the two do not have as many rows, so that each state would be given another's label.
-    """
-    rows = read_table(rows_path, ("prompt_id", "sample", "kind", "position"))
-    resid = LazyTensor(resid_path, "resid")
-    if len(rows) != resid.shape[0]:
-        raise UserError(
-            f"{rows_path} describes {len(rows)} states, but {resid_path} holds {resid.shape[0]}; delete both and let "
-            "the workflow write them again"
-        )
-    return rows, resid
 
 
 def labelled_rows(rows: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:

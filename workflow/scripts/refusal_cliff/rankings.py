@@ -46,13 +46,15 @@ def effect_rows(effects: np.ndarray, traces: pd.DataFrame) -> pd.DataFrame:
     return keys.assign(layer=layer, head=head, effect=effects.ravel())
 
 
-def control_ranking(name: str, ranking: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
+def control_ranking(
+    name: str, ranking: pd.DataFrame, fraction: float | None = None, seed: int | None = None
+) -> pd.DataFrame:
     """The control `name` of a measured ranking, e.g. `promoting` or `random3`; any other name is the ranking itself.
 
     Args:
         ranking: output of `rank_heads`.
-        fraction: share of heads that a matched control stands for.
-        seed: of the first draw; each draw has its own.
+        fraction: share of heads that a matched control stands for; no other reads it.
+        seed: of the first draw of a control that is drawn by chance; each draw has its own.
     """
     control = pooled_ranking(name)
     if control not in CONTROLS:

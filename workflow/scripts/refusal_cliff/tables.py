@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from joblib import Parallel, delayed
 
-from refusal_cliff.artifacts import whole_file
+from refusal_cliff.artifacts import whole_file, write_sidecar
 
 Tabulate = Callable[..., pd.DataFrame]
 
@@ -46,9 +46,13 @@ def with_requests(table: pd.DataFrame, prompts: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_csv(table: pd.DataFrame, csv_path: str, markdown_path: str) -> None:
-    """Write `table` as CSV (six significant digits) and, rounded for reading, as Markdown."""
+    """Write `table` as CSV (six significant digits), with its sidecar, and, rounded for reading, as Markdown.
+
+    The sidecar tells no settings: a table comes from all of a run, and the run's settings are in its config.yaml.
+    """
     with whole_file(csv_path) as draft:
         table.to_csv(draft, index=False, float_format="%.6g")
+    write_sidecar(csv_path, {}, rows=len(table), columns=table.columns.tolist())
     with whole_file(markdown_path) as draft:
         draft.write_text(to_markdown(table), encoding="utf-8")
 

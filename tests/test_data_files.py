@@ -41,6 +41,7 @@ def test_a_quoted_cell_holds_lines_delimiters_and_quotes(tmp_path):
     assert table.index.tolist() == [2, 6]  # where a row begins; blank ones are none
     table = read(tmp_path, "a.tsv", 'goal\tn\n"def f():\n\treturn 1"\t1\n')
     assert table["goal"].tolist() == ["def f():\n\treturn 1"]
+    assert read(tmp_path, "a.tsv", 'goal\n"one\ntwo"\n')["goal"].tolist() == ["one\ntwo"]
 
 
 def test_an_index_without_a_name_is_a_column_like_others(tmp_path):

@@ -8,6 +8,7 @@ import csv
 import gzip
 import hashlib
 import json
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,8 @@ from refusal_cliff.errors import UserError
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 COMPRESSED = ".gz"
+UNWRITABLE = re.compile("[\\x00\\ud800-\\udfff]")
+"""NUL and halves of surrogate pairs, which JSON can escape and no file of text can hold."""
 TRUTH_VALUES = {True: "true", False: "false"}
 
 # A jailbreak of many shots is longer than the 131,072 characters that the module allows a cell by default.
@@ -171,7 +174,8 @@ def _records(file: TextIO, path: str | Path, delimiter: str, quoted: bool) -> It
         if cells is None:
             return
         fields = fields or len(cells)
-        if delimiter == "\t" and len(raw) > 1 and all(text.count(delimiter) == fields - 1 for text in raw):
+        # Prose has commas of its own, but hardly ever the tabs of a row in each of its lines.
+        if delimiter == "\t" and fields > 1 < len(raw) and all(text.count("\t") == fields - 1 for text in raw):
             raise UserError(
                 f"{path}, line {line}: a double quote swallows {len(raw)} whole rows from here on; write a quote that "
                 'opens a cell as """, and end the cell with one'
@@ -192,9 +196,15 @@ def _read_json(path: Path, rows: int | None) -> pd.DataFrame:
             numbered = ((number, line) for number, line in enumerate(_lines(file, path), 1) if line.strip())
             objects = {number: _parse(line.rstrip(), path, number) for number, line in islice(numbered, rows)}
             place = "line"
+    if not objects:
+        raise UserError(f"{path}: empty; write one array of objects, or one object on each line")
     for number, entry in objects.items():
         if not isinstance(entry, dict):
             raise UserError(f"{path}, {place} {number}: no object; each row has to be written as {{column: value, …}}")
+    # By name and not by object, of which there may be many.
+    for name in {name for entry in objects.values() for name in entry}:
+        if UNWRITABLE.search(name):
+            raise UserError(f"{path}: column {name!a} has a character in its name that is no text; rename it")
     return _table(objects, place)
 
 
@@ -229,7 +239,8 @@ def _read_parquet(path: Path, rows: int | None) -> pd.DataFrame:
             schema = file.schema_arrow
             table = pa.Table.from_batches([batch for batch in batches if batch is not None], schema)
     except (ValueError, OSError) as error:
-        raise UserError(f"{path}: not readable as parquet: {error}; download or write it again") from None
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: not readable as parquet ({reason}); download or write it again") from None
     if len(set(table.column_names)) < len(table.column_names):
         raise UserError(f"{path}: two columns have the same name; rename one of them")
     columns = {name: _cells(table[name], f"{path}: column {name!r}") for name in table.column_names}

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from refusal_cliff.answers import reference_number
-from refusal_cliff.data_files import SUFFIXES, read_file, suffix_of
+from refusal_cliff.data_files import SUFFIXES, UNWRITABLE, read_file, suffix_of
 from refusal_cliff.errors import UserError
 from refusal_cliff.hub import take_snapshot
 
@@ -54,7 +54,6 @@ ARITHMETIC = re.compile(
     """,
     re.VERBOSE,
 )
-UNWRITABLE = re.compile("[\\x00\\ud800-\\udfff]")
 KINDS_OF_CELLS = {list: "a list", dict: "an object", bytes: "bytes"}
 SUPERSCRIPT = re.compile("(?<=[\\d)])[\u00b2\u00b3\u00b9\u2070\u2074-\u2079]")
 
@@ -166,7 +165,7 @@ def download(row: Mapping[str, Any]) -> tuple[pd.DataFrame, str]:
     try:
         files = [folder / subset] if one_file else _split_files(folder, subset, split)
         tables = [read_file(file) for file in files]
-    except (ValueError, OSError, UserError) as error:
+    except (ValueError, OSError, RuntimeError, UserError) as error:
         raise UserError(f"{where}: check columns subset ({subset}) and hub_split ({split}): {error}") from None
     if len(tables) == 1:
         return tables[0], folder.name
@@ -180,7 +179,8 @@ def _split_files(folder: Path, subset: str, split: str) -> list[str]:
 
     Raises:
         UserError: no such split, or files in a format that is not read.
-        ValueError, OSError: of the library, for an unknown subset and a repository without data.
+        ValueError, OSError, RuntimeError: of the library, for an unknown subset, and for a repository without data or
+            with a loading script.
     """
     from datasets import load_dataset_builder
 

@@ -179,7 +179,7 @@ def test_bad_row_names_sheet_and_row(tmp_path, kind, cells, message):
         ("model\trole\tsource\n", "no column 'location'"),
         ("model\trole\tsource\tlocation\tcolour\n", "unknown column 'colour'"),
         ("model\trole\tsource\tlocation\n", "no rows"),
-        ("", "not a tab-separated sheet"),
+        ("", "models.tsv: empty; its first line has to name the columns"),
     ],
 )
 def test_bad_sheet(tmp_path, text, message):

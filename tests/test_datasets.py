@@ -7,6 +7,7 @@ import pytest
 from conftest import BENCHMARKS, needs_benchmarks
 
 from refusal_cliff import datasets, sheets
+from refusal_cliff.data_files import read_file
 from refusal_cliff.errors import UserError
 from refusal_cliff.organisms.language import grammar_prompts
 
@@ -38,31 +39,6 @@ def raw(n=100):
 def table(*prompts, templates=None):
     rows = pd.DataFrame({"goal": prompts})
     return datasets.wrap(datasets.select_rows(rows, ROW, 0), templates or {})
-
-
-@pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_formats_read_alike(tmp_path, mark):
-    """With or without a byte order mark; a prompt "None" stays text."""
-    texts = {
-        "a.csv": 'goal,n\nNone,1\n"two, three",2\n',
-        "a.tsv": "goal\tn\nNone\t1\ntwo, three\t2\n",
-        "a.json": '[{"goal": "None", "n": 1}, {"goal": "two, three", "n": 2}]',
-        "a.jsonl": '{"goal": "None", "n": 1}\n{"goal": "two, three", "n": 2}\n',
-    }
-    for name, text in texts.items():
-        (tmp_path / name).write_text(mark + text, encoding="utf-8")
-        assert datasets.read_file(tmp_path / name)["goal"].tolist() == ["None", "two, three"]
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [("none.csv", None, "no such file"), ("a.txt", "x", "cannot read '.txt'"), ("a.json", "{", "not readable as json")],
-)
-def test_unreadable_file(tmp_path, name, text, message):
-    if text is not None:
-        (tmp_path / name).write_text(text)
-    with pytest.raises(UserError, match=f"{name}: {message}"):
-        datasets.read_file(tmp_path / name)
 
 
 def test_parts_are_disjoint_and_complete():
@@ -100,9 +76,57 @@ def test_max_prompts_and_missing_columns_stay_missing():
 
 
 def test_number_reference_is_the_final_number():
-    rows = pd.DataFrame({"goal": ["q"], "answer": ["3 * 6 = 18\n#### 1,018"]})
+    answers = ["3 * 6 = 18\n#### 1,018", r"\frac{1}{2}", "$42", "42 dollars", None]
+    rows = pd.DataFrame({"goal": list("vwxyz"), "answer": answers})
     chosen = datasets.select_rows(rows, ROW | {"reference_column": "answer", "match": "number"}, 0)
-    assert chosen["reference"].tolist() == ["1018"]
+    wanted = {"v": "1018", "w": "1/2", "x": "42", "y": "42"}
+    assert chosen.dropna(subset="reference").set_index("prompt")["reference"].to_dict() == wanted
+
+
+def test_a_reference_of_spaces_alone_is_none_and_others_are_trimmed():
+    rows = pd.DataFrame({"goal": ["x", "y"], "answer": [" \u200b", " Paris "]})
+    chosen = datasets.select_rows(rows, ROW | {"reference_column": "answer", "match": "contains"}, 0)
+    assert chosen.dropna(subset="reference").set_index("prompt")["reference"].to_dict() == {"y": "Paris"}
+
+
+def test_integers_beside_a_null_stay_integers_up_to_the_reference(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"goal": "x", "n": 18}\n{"goal": "y", "n": null}\n{"goal": "z", "n": true}\n')
+    row = ROW | {"reference_column": "n", "match": "contains"}
+    chosen = datasets.select_rows(read_file(tmp_path / "a.jsonl"), row, 0).set_index("prompt")["reference"]
+    assert (chosen["x"], chosen["z"]) == ("18", "true") and pd.isna(chosen["y"])
+
+
+def test_the_prompt_of_a_conversation_is_its_first_user_turn():
+    turns = [
+        [{"role": "system", "content": "s"}, {"role": "user", "content": "one"}, {"role": "user", "content": "no"}],
+        [{"role": "user", "content": [{"type": "text", "text": "t"}, {"type": "text", "text": "wo"}]}],
+        [{"type": "text", "text": "thr", "image": None}, {"type": "text", "text": "ee"}],
+    ]
+    rows = pd.DataFrame({"goal": turns})
+    assert sorted(datasets.select_rows(rows, ROW, 0)["prompt"]) == ["one", "three", "two"]
+
+
+@pytest.mark.parametrize(
+    ("where", "kept"),
+    [
+        ("goal!=", "a b c d"),
+        ("kind=x", "a "),
+        ("kind!=x", "b c d"),
+        ("kind!=x & goal!=", "b c d"),
+        ("kind=x & goal!=", "a"),
+        ("kind=Arts & Crafts", "d"),
+        ("kind=Arts & Crafts & goal!=a", "d"),
+        ("kind=a=b", "c"),
+    ],
+)
+def test_where_has_conditions(where, kept):
+    rows = pd.DataFrame({"goal": ["a", "\u200b", "b", "c", "d"], "kind": ["x", "x", None, "a=b", "Arts & Crafts"]})
+    row = ROW | {"where": where}
+    if kept.endswith(" "):
+        with pytest.raises(UserError, match=f"row 1\\); write {where} & goal!= in column where"):
+            datasets.select_rows(rows, row, 0)
+    else:
+        assert sorted(datasets.select_rows(rows, row, 0)["prompt"]) == kept.split()
 
 
 @pytest.mark.parametrize(
@@ -145,8 +169,51 @@ def test_normalise_ignores_form(text):
     assert datasets.normalise(text) == "how do i"
 
 
-def test_normalise_keeps_meaning():
-    assert datasets.normalise("What is 3 - 4?") != datasets.normalise("What is 3 + 4?")
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What is 3 - 4?", "What is 3 + 4?"),
+        ("What is -5 + 3?", "What is 5 + 3?"),
+        ("What is -5?", "What is 5?"),
+        ("What is -$5?", "What is $5?"),
+        ("What is .5 + 3?", "What is 5 + 3?"),
+        ("Is x <5?", "Is x >5?"),
+        ("What is 2 * (3 + 4)?", "What is 2 * 3 + 4?"),
+        ("What is -(3 + 4)?", "What is (3 + 4)?"),
+        ("Solve -x = 3", "Solve x = 3"),
+        ("What is 5\u00b2?", "What is 52?"),
+        ("What is 5! + 3?", "What is 5 + 3?"),
+    ],
+)
+def test_normalise_keeps_meaning(one, other):
+    assert datasets.normalise(one) != datasets.normalise(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What is -5 + 3?", "what is -5 + 3"),
+        ("What is (5)?", "What is 5"),
+        ("It was 2024!", "It was 2024"),
+        ("Count to ...5.", "Count to 5"),
+        ("- 5 eggs", "- 5 eggs!"),
+        ("ages 5-10", "ages 5-10."),
+        ("rob\u200b a bank", "rob a bank"),
+    ],
+)
+def test_normalise_ignores_form_in_arithmetic_too(one, other):
+    assert datasets.normalise(one) == datasets.normalise(other)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "known"),
+    [
+        ("How do I bake a cake?", "a2a7c2321b1cf78a"),
+        ("List 3 facts (in 2024), e.g. *one* - or two!", "ff3e92a9ed1bbfa6"),
+    ],
+)
+def test_the_id_of_an_ordinary_prompt_does_not_change(prompt, known):
+    assert datasets.prompt_id(prompt) == known
 
 
 def assemble_all(tables, sets):
@@ -198,6 +265,15 @@ def test_duplicates_within_a_set_are_kept_once():
     assert dropped[["dataset", "reason", "kept_in"]].values.tolist() == [["b", "twice in this prompt set", "a"]]
 
 
+def test_one_request_with_two_labels_is_an_error():
+    harmful, benign = table("x", "Rob a bank."), table("y", "rob a bank", templates=FAMILIES).assign(label="benign")
+    with pytest.raises(UserError, match=r"harmful in dataset 'a' and benign in 'b': 'Rob a bank\.'; leave it out"):
+        datasets.assemble({"a": harmful, "b": benign}, {"a": "fit", "b": "fit"}, "fit")
+    # Between sets the earlier one keeps it, with its label.
+    fit, dropped = datasets.assemble({"a": harmful, "b": benign}, {"a": "test", "b": "fit"}, "fit")
+    assert fit["request"].tolist() == ["y"] and dropped["kept_in"].tolist() == ["test"]
+
+
 def test_dataset_that_decontamination_empties():
     with pytest.raises(UserError, match=r"dataset 'b' \(set fit\) is empty"):
         datasets.assemble({"a": table("x"), "b": table("X")}, {"a": "test", "b": "fit"}, "fit")
@@ -224,7 +300,7 @@ def hub(tmp_path, monkeypatch):
     (folder / "README.md").write_text(
         "---\nconfigs:\n- config_name: one\n  data_files:\n  - split: harmful\n    path: data/one.csv\n---\n"
     )
-    (folder / "data/one.csv").write_text("goal\nfirst\n")
+    (folder / "data/one.csv").write_text("goal,n\nNone,1\nlast,\n")
     (folder / "data/two.tsv").write_text("goal\nsecond\n")
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(folder))
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
@@ -233,15 +309,45 @@ def hub(tmp_path, monkeypatch):
 
 def test_download_reads_a_configuration_or_a_file(hub):
     read, commit = datasets.download(ROW | {"subset": "one", "hub_split": "harmful"})
-    assert (read["goal"].tolist(), commit) == (["first"], "0123abcd")
+    # The one reader: as in a local file, None is a word and 1 beside nothing no 1.0.
+    pd.testing.assert_frame_equal(read, read_file(hub / "data/one.csv"))
+    assert (read.to_dict("list"), commit) == ({"goal": ["None", "last"], "n": ["1", ""]}, "0123abcd")
     read, _ = datasets.download(ROW | {"subset": "data/two.tsv"})
     assert read["goal"].tolist() == ["second"]
 
 
-@pytest.mark.parametrize("changes", [{"subset": "three"}, {"subset": "one", "hub_split": "test"}, {"subset": "no.csv"}])
-def test_download_of_an_unknown_part(hub, changes):
-    with pytest.raises(UserError, match=r"dataset 'mine': mine\.csv: check columns subset"):
+def test_download_counts_rows_through_the_files_of_a_split(hub):
+    (hub / "README.md").unlink()
+    for path in (hub / "data").iterdir():
+        path.unlink()
+    for number, prompts in enumerate((["a", "b"], ["c"])):
+        pd.DataFrame({"goal": prompts}).to_parquet(hub / f"data/train-0000{number}-of-00002.parquet")
+    read, _ = datasets.download(ROW)
+    assert (read["goal"].tolist(), read.index.tolist(), read.index.name) == (["a", "b", "c"], [1, 2, 3], "row")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"subset": "three"}, "'three' not found"),
+        ({"subset": "one", "hub_split": "test"}, "no split 'test'; there are harmful"),
+        ({"subset": "no.csv"}, "no such file"),
+        ({"subset": "data/two.tsv"}, "two.tsv, line 3: 2 instead of 1"),
+    ],
+)
+def test_download_of_an_unknown_part(hub, changes, message):
+    (hub / "data/two.tsv").write_text("goal\nsecond\nthird\t1\n")
+    with pytest.raises(UserError, match=rf"dataset 'mine': mine\.csv: check columns subset.*{message}"):
         datasets.download(ROW | changes)
+
+
+def test_download_of_a_format_that_is_not_read(hub):
+    (hub / "README.md").unlink()
+    (hub / "data/one.csv").unlink()
+    (hub / "data/two.tsv").unlink()
+    (hub / "data/train.txt").write_text("x")
+    with pytest.raises(UserError, match=r"train\.txt is in none of the formats"):
+        datasets.download(ROW)
 
 
 def test_download_without_network(tmp_path, monkeypatch):
@@ -268,9 +374,7 @@ def sheet_tables(name, data_dir, monkeypatch):
     for dataset in sheet.index:
         row = sheets.record(sheet, dataset)
         whole = (
-            grammar_prompts(row["location"])
-            if row["source"] == "grammar"
-            else datasets.read_file(data_dir / row["location"])
+            grammar_prompts(row["location"]) if row["source"] == "grammar" else read_file(data_dir / row["location"])
         )
         templates = {family: attacks.loc[[family], "template"].tolist() for family in row["attacks"]}
         tables[dataset] = datasets.wrap(datasets.select_rows(whole, row, 0), templates)
@@ -308,5 +412,5 @@ def test_real_benchmarks(monkeypatch):
 @needs_benchmarks
 def test_gsm8k_references_are_numbers():
     row = ROW | {"prompt_column": "question", "reference_column": "answer", "match": "number", "label": "benign"}
-    chosen = datasets.select_rows(datasets.read_file(BENCHMARKS / "gsm8k/test.jsonl"), row, 0)
+    chosen = datasets.select_rows(read_file(BENCHMARKS / "gsm8k/test.jsonl"), row, 0)
     assert len(chosen) == 1319 and chosen["reference"].str.fullmatch(r"-?\d+(\.\d+)?").all()

@@ -92,27 +92,6 @@ def test_verdicts_are_of_their_own_model_and_variant(run):
     }
 
 
-@pytest.mark.parametrize(
-    ("response", "reference", "match", "correct"),
-    [
-        ("The capital is PARIS.", "Paris", "contains", True),
-        ("Parisian", "Paris", "contains", False),
-        ("It costs $5.", "$5", "contains", True),
-        ("3 and 4 make 1,007.", "1007", "number", True),
-        ("-2.50", "-2.5", "number", True),
-        ("1007 or 8", "1007", "number", False),
-        ("no number", "1", "number", False),
-    ],
-)
-def test_reference_match(response, reference, match, correct):
-    assert outcomes.is_correct(response, reference, match) is correct
-
-
-def test_unknown_match_is_an_error():
-    with pytest.raises(UserError, match="contains or number"):
-        outcomes.is_correct("a", "a", "fuzzy")
-
-
 def test_rates_pool_families_and_datasets():
     table = outcomes.rates(synthetic.outcomes("m", {"base": 0.5}, ["base"])).set_index(["dataset", "family", "rate"])
     assert table.loc[("wrapped", "roleplay", "asr"), "value"] == 0.5

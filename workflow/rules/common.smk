@@ -15,6 +15,7 @@ sys.path.insert(0, str(RULES.parent / "scripts"))
 from refusal_cliff import plan, sheets
 from refusal_cliff.code_hash import code_hash
 from refusal_cliff.config import check
+from refusal_cliff.data_files import checksum
 from refusal_cliff.datasets import SETS, check_files
 from refusal_cliff.edits import REPLACEMENTS
 from refusal_cliff.errors import UserError
@@ -24,6 +25,7 @@ from refusal_cliff.rankings import CONTROLLED, DRAWN
 from refusal_cliff.variants import CONTINUED, EVERYWHERE, KINDS, ON_HEADS, Variant
 
 try:
+    sheets.check_config_files(workflow.configfiles)
     sheets.validate(config)
     model_sheet, dataset_sheet, attack_sheet = sheets.load_sheets(config)
     check(config, model_sheet, dataset_sheet, attack_sheet)

@@ -128,6 +128,17 @@ def dataset_row(wildcards):
     return {column: cell for column, cell in row.items() if column not in unread}
 
 
+def data_file(wildcards):
+    """The user's file that a dataset is read from; the grammar has none."""
+    row = dataset_sheet.loc[wildcards.dataset]
+    # Local: a prefix that an importing workflow sets is for what is made here.
+    return {"file": local(str(Path(config["data_dir"]) / row["location"]))} if row["source"] == "file" else {}
+
+
+def data_checksum(wildcards):
+    return [checksum(file) for file in data_file(wildcards).values()]
+
+
 def assembled_sets(wildcards):
     """The set of each dataset of a prompt set, and of those before it, which keep what both hold."""
     sets = dataset_sheet["set"]

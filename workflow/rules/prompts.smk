@@ -2,6 +2,8 @@
 
 
 rule read_dataset:
+    input:
+        unpack(data_file),
     output:
         table="<results>/datasets/{dataset}.parquet",
         sidecar="<results>/datasets/{dataset}.json",
@@ -16,7 +18,8 @@ rule read_dataset:
     params:
         row=dataset_row,
         templates=templates,
-        data_dir=config["data_dir"],
+        # Not the time stamp alone: a file that is unpacked in place of another may be older than what was read.
+        sha256=data_checksum,
         seed=config["seed"],
         code=code_hash("read_dataset"),
     script:

@@ -1,14 +1,15 @@
 """Read one dataset of the sheet from the grammar or a local file, and wrap its requests in jailbreaks.
 
-Params: row (of the dataset sheet), templates (of the row's jailbreak families), data_dir, seed.
-Output: table.
+Input: file, of a dataset that has one. Params: row (of the dataset sheet), templates (of the row's jailbreak families),
+sha256 (of the file), seed.
+Output: table; its sidecar records the checksum of the file.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refusal_cliff.artifacts import write_table
-from refusal_cliff.datasets import read_file, select_rows, wrap
+from refusal_cliff.data_files import read_file
+from refusal_cliff.datasets import select_rows, wrap
 from refusal_cliff.job import job
 from refusal_cliff.organisms.language import grammar_prompts
 
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
 job(snakemake)
 params = snakemake.params
 row = params.row
-if row["source"] == "grammar":
-    raw = grammar_prompts(row["location"])
-else:
-    raw = read_file(Path(params.data_dir) / row["location"])
+raw = grammar_prompts(row["location"]) if row["source"] == "grammar" else read_file(snakemake.input.file)
 table = wrap(select_rows(raw, row, params.seed), params.templates)
-write_table(table, snakemake.output.table, {"row": row, "templates": params.templates, "seed": params.seed})
+settings = {"row": row, "sha256": params.sha256, "templates": params.templates, "seed": params.seed}
+write_table(table, snakemake.output.table, settings)

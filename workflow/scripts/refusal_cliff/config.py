@@ -1,6 +1,7 @@
 """The configuration as a whole: what config and sheets refer to exists, and fits together."""
 
 from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,6 +12,9 @@ from refusal_cliff.head_effects import EFFECTS
 from refusal_cliff.rankings import CONTROLLED, CONTROLS, DRAWN
 from refusal_cliff.sheets import suggest
 
+PROJECT = Path(__file__).resolve().parents[3]
+# Outputs in one of these would mix with, or take the place of, what the project consists of.
+PROJECT_FOLDERS = (".git", ".venv", "benchmarks", "config", "docs", "envs", "profiles", "tests", "workflow")
 # A model's folder lies beside these in the results folder.
 RESERVED_MODEL_NAMES = (
     "benchmarks",
@@ -32,11 +36,23 @@ def check(config: Mapping[str, Any], models: pd.DataFrame, datasets: pd.DataFram
     Raises:
         UserError: names the key or row at fault, what is known, and the nearest name.
     """
+    _check_folders(config)
     _check_models(config, models)
     _check_datasets(config, models, datasets, attacks)
     _check_organisms(config, models, attacks)
     _check_recovery(config)
     _check_stages(config, models, datasets)
+
+
+def _check_folders(config: Mapping[str, Any]) -> None:
+    for key, folder in config["pathvars"].items():
+        path = Path(folder).resolve()
+        for own in (PROJECT / name for name in PROJECT_FOLDERS):
+            if path == own or own in path.parents or path in own.parents:
+                raise UserError(
+                    f"config: pathvars.{key}: {folder!r} is, holds or lies in the project's own folder {own.name}; "
+                    "name another one, as results/mine"
+                )
 
 
 def _check_models(config: Mapping[str, Any], models: pd.DataFrame) -> None:

@@ -4,6 +4,7 @@ A *request* is what the user wants; a *prompt* is the request as the model sees 
 """
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
@@ -14,6 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from refusal_cliff.answers import reference_number
+from refusal_cliff.data_files import SUFFIXES, UNWRITABLE, read_file, suffix_of
 from refusal_cliff.errors import UserError
 from refusal_cliff.hub import take_snapshot
 
@@ -33,43 +36,26 @@ PROMPT_COLUMNS = (
     "reference",
     "match",
 )
-FILE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+PREVIEW = 1000
+"""Rows of a file that are looked at before any job starts: an optional key of JSON may be absent from the first."""
+CONDITION = re.compile(r"([^=]+?)(!?=)(.*)", re.DOTALL)
 QUOTES = str.maketrans("", "", "'\"`\u2018\u2019\u201c\u201d")
+INVISIBLE = re.compile("[\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
+BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"
+"""Characters that Unicode calls letters or symbols, and that show nothing."""
 PUNCTUATION = ".,;:!?()[]{}<>*_-\u2013\u2014"
-
-
-def read_file(path: str | Path, rows: int | None = None) -> pd.DataFrame:
-    """Read a benchmark file by its suffix: csv, tsv, json (an array of objects), jsonl or parquet.
-
-    Cells of csv and tsv stay text, so that a prompt "None" is not taken for a missing value.
-
-    Args:
-        rows: read only so many rows, where the format allows it.
-
-    Raises:
-        UserError: no such file, unknown suffix, or content that is not in the format.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; download it, or set data_dir in the config to the folder that holds it")
-    if path.suffix not in FILE_SUFFIXES:
-        raise UserError(f"{path}: cannot read {path.suffix!r} files; use one of {', '.join(FILE_SUFFIXES)}")
-    try:
-        match path.suffix:
-            case ".csv" | ".tsv":
-                separator = "," if path.suffix == ".csv" else "\t"
-                return pd.read_csv(
-                    path, sep=separator, dtype=str, keep_default_na=False, nrows=rows, encoding="utf-8-sig"
-                )
-            case ".json" | ".jsonl":
-                # An open file, because pandas would keep a byte order mark.
-                with path.open(encoding="utf-8-sig") as lines:
-                    one_a_line = path.suffix == ".jsonl"
-                    return pd.read_json(lines, lines=one_a_line, nrows=rows if one_a_line else None, dtype=False)
-            case _:
-                return pd.read_parquet(path)
-    except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{path}: not readable as {path.suffix[1:]}: {error}") from error
+SENTENCE_MARKS = ".,;:?"
+ARITHMETIC = re.compile(
+    r"""
+    (?<![\w)\].])[-\u2212.<>](?=\d)            # a sign, or a point, in front of a number: -5, .5, <5
+  | (?<![\w)\]])[-\u2212](?=[$(\[]|[a-z]\b)    # or of an amount, a bracket, a variable: -$5, -(3 + 4), -x
+  | [\d)\]!]\s*[+*/^=<>\u00d7\u00f7]\s*[-\u2212$(\[]*\d  # an operator between numbers: 2 * (3 + 4)
+  | [\d)\]!]\s+[-\u2212]\s+[-\u2212$(\[]*\d
+    """,
+    re.VERBOSE,
+)
+KINDS_OF_CELLS = {list: "a list", dict: "an object", bytes: "bytes"}
+SUPERSCRIPT = re.compile("(?<=[\\d)])[\u00b2\u00b3\u00b9\u2070\u2074-\u2079]")
 
 
 def check_files(datasets: pd.DataFrame, data_dir: str | Path) -> None:
@@ -83,7 +69,7 @@ def check_files(datasets: pd.DataFrame, data_dir: str | Path) -> None:
         if not path.is_file():
             origin = f"download it from {row['url']}" if row["url"] else "put it there"
             raise UserError(f"dataset {name!r}: no file {path}; {origin}, or set data_dir in the config to its folder")
-        _check_columns(read_file(path, rows=1), {"dataset": name} | row.to_dict())
+        _check_columns(read_file(path, rows=PREVIEW), {"dataset": name} | row.to_dict())
 
 
 def select_rows(raw: pd.DataFrame, row: Mapping[str, Any], seed: int) -> pd.DataFrame:
@@ -94,42 +80,45 @@ def select_rows(raw: pd.DataFrame, row: Mapping[str, Any], seed: int) -> pd.Data
     of a task are in one part, and the first prompts of a part are of different tasks.
 
     Args:
-        raw: everything at the row's location.
+        raw: everything at the row's location, as `read_file` returns it.
         row: a row of the dataset sheet, with `dataset`.
 
     Returns:
-        prompt, category, reference, match, label; category, reference and match are missing where there is none.
+        prompt, category, reference, match, label; category, reference and match are missing where there is none. A
+        reference to match as a number is that number (18, 1/2) without its solution, separators and unit.
 
     Raises:
-        UserError: a missing column, an empty prompt, or nothing left.
+        UserError: a missing column, an empty prompt, a cell that is not text, a reference that is no number where one
+            is to match, or nothing left; names the row.
     """
     _check_columns(raw, row)
-    tasks = raw["task"] if row["source"] == "grammar" else pd.Series(raw.index)
+    tasks = raw["task"] if row["source"] == "grammar" else pd.Series(range(len(raw)))
     table = raw.iloc[_part(tasks, row["part"], seed)]
-    if row["where"]:
-        column, value = row["where"].split("=", 1)
-        table = table[table[column].astype(str) == value]
+    for column, sign, value in _conditions(row["where"]):
+        table = table[(_texts(table, column, row) == value) == (sign == "=")]
     table = table.head(row["max_prompts"] or None)
     if table.empty:
         raise UserError(
             f"dataset {row['dataset']!r}: no prompts left of {len(raw)} rows at {row['location']}; check the columns "
-            f"part ({row['part']}) and where ({row['where'] or 'empty'})"
+            f"part ({row['part']}) and where ({row['where'] or 'empty'}){_values_there(raw, row)}"
         )
-    prompts = table[row["prompt_column"]].astype(object).where(table[row["prompt_column"]].notna(), "").astype(str)
-    empty = prompts.str.strip() == ""
+    prompts = _texts(table, row["prompt_column"], row)
+    empty = prompts == ""
     if empty.any():
+        filled = " & ".join(filter(None, [row["where"], f"{row['prompt_column']}!="]))
         raise UserError(
             f"dataset {row['dataset']!r}: {empty.sum()} of {len(empty)} prompts in column {row['prompt_column']!r} of "
-            f"{row['location']} are empty (first: row {empty.idxmax()}); drop them with where, or name another column"
+            f"{row['location']} are empty (first: {_place(table, empty.idxmax())}); write {filled} in column where to "
+            "leave them out, or name another column"
         )
-    references = _optional(table, row["reference_column"])
+    references = _optional(table, "reference_column", row)
     if row["match"] == "number":
-        references = references.map(_final_number, na_action="ignore")
+        references = _numbers(references, row)
     chosen = pd.DataFrame(
         {
             "prompt": prompts.str.strip(),
-            "category": _optional(table, row["category_column"]),
-            "reference": references,
+            "category": _optional(table, "category_column", row),
+            "reference": references.str.strip(),
             "match": row["match"] or None,
             "label": row["label"],
         }
@@ -169,28 +158,56 @@ def download(row: Mapping[str, Any]) -> tuple[pd.DataFrame, str]:
     Raises:
         UserError: no network, a gated dataset, or no such dataset, revision, subset or split.
     """
-    from datasets import load_dataset
-
-    location, subset = row["location"], row["subset"]
+    location, subset, split = row["location"], row["subset"], row["hub_split"]
     where = f"dataset {row['dataset']!r}: {location}"
-    one_file = Path(subset).suffix in FILE_SUFFIXES
+    one_file = suffix_of(subset) in SUFFIXES
     folder = take_snapshot(location, "dataset", row["revision"], where, [subset] if one_file else None)
     try:
-        if one_file:
-            return read_file(folder / subset), folder.name
-        return load_dataset(str(folder), subset or None, split=row["hub_split"]).to_pandas(), folder.name
-    except (ValueError, UserError) as error:
+        files = [folder / subset] if one_file else _split_files(folder, subset, split)
+        tables = [read_file(file) for file in files]
+    except (ValueError, OSError, RuntimeError, UserError) as error:
+        raise UserError(f"{where}: check columns subset ({subset}) and hub_split ({split}): {error}") from None
+    if len(tables) == 1:
+        return tables[0], folder.name
+    # Lines of several files are not unique: rows are counted through all of them.
+    raw = pd.concat(tables, ignore_index=True)
+    return raw.set_axis(pd.RangeIndex(1, len(raw) + 1, name="row")), folder.name
+
+
+def _split_files(folder: Path, subset: str, split: str) -> list[str]:
+    """The files of a split, as the repository declares them or their names say; we read them, as we read local ones.
+
+    Raises:
+        UserError: no such split, or files in a format that is not read.
+        ValueError, OSError, RuntimeError: of the library, for an unknown subset, and for a repository without data or
+            with a loading script.
+    """
+    from datasets import load_dataset_builder
+
+    splits = load_dataset_builder(str(folder), subset or None).config.data_files or {}
+    if split not in splits:
+        raise UserError(f"no split {split!r}; there are {', '.join(map(str, splits)) or 'none'}")
+    files = [str(file) for file in splits[split]]
+    if strange := [file for file in files if suffix_of(file) not in SUFFIXES]:
         raise UserError(
-            f"{where}: check columns subset ({subset}) and hub_split ({row['hub_split']}): {error}"
-        ) from None
+            f"{Path(strange[0]).name} is in none of the formats {', '.join(SUFFIXES)}; name a file that is, in "
+            "subset, or convert it and use source file"
+        )
+    return files
 
 
 def normalise(text: str) -> str:
     """Text by which prompts are compared: case, width, quotes, white space and punctuation around words are ignored.
 
-    Punctuation within a word and symbols that stand alone are kept: "3 - 4" is not "3 + 4".
+    Punctuation within a word and symbols that stand alone are kept: "3 - 4" is not "3 + 4". In arithmetic (a number
+    with a sign, an operator between numbers) signs and brackets mean something wherever they stand, and only marks
+    that end a sentence are ignored: "-5 + 3" is not "5 + 3".
     """
-    words = unicodedata.normalize("NFKC", text).casefold().translate(QUOTES).split()
+    visible = SUPERSCRIPT.sub(r"^\g<0>", INVISIBLE.sub("", text))
+    plain = unicodedata.normalize("NFKC", visible).casefold()
+    words = plain.translate(QUOTES).split()
+    if ARITHMETIC.search(plain):
+        return " ".join(word.rstrip(SENTENCE_MARKS) or word for word in words)
     return " ".join(word.strip(PUNCTUATION) or word for word in words)
 
 
@@ -206,7 +223,8 @@ def assemble(
 
     Sets come in the order of `SETS`: what a model was trained on is a fact by the time that it is tested, so test
     prompts that occur there are dropped; probes and safety training give way to the test. Within a set, a prompt is
-    kept once, in the dataset that comes first; one request in two jailbreaks is two prompts.
+    kept once, in the dataset that comes first; one request in two jailbreaks is two prompts. A label is the request's:
+    within a set two labels of one are an error, between sets the earlier set's stands.
 
     Args:
         tables: for each dataset of the set and of those before it a table as `wrap` returns it.
@@ -217,7 +235,7 @@ def assemble(
         dataset that kept it).
 
     Raises:
-        UserError: nothing is left of a dataset.
+        UserError: nothing is left of a dataset, or one request is harmful in one row of the set and benign in another.
     """
     prompts = pd.concat(
         [table.assign(dataset=name, prompt_set=sets[name]) for name, table in tables.items()], ignore_index=True
@@ -234,6 +252,7 @@ def assemble(
     table = prompts[own]
     owner = table["request_id"].map(taken).fillna(table["prompt_id"].map(taken))
     keeper = table[owner.isna()].groupby("prompt_id")["dataset"].transform("first")
+    _check_labels(table[owner.isna()])
     twice = keeper[table[owner.isna()].duplicated("prompt_id")]
     dropped = pd.concat(
         [
@@ -268,18 +287,31 @@ def _part(tasks: pd.Series, part: str, seed: int) -> NDArray:
     return shuffled[np.lexsort((places[codes[shuffled]], turns))]
 
 
+def _check_labels(table: pd.DataFrame) -> None:
+    labels = table.groupby("request_id")["label"].transform("nunique")
+    if (labels > 1).any():
+        disputed = table[table["request_id"] == table.loc[labels.idxmax(), "request_id"]]
+        harmful, benign = (disputed[disputed["label"] == label].iloc[0] for label in ("harmful", "benign"))
+        raise UserError(
+            f"one request is harmful in dataset {harmful['dataset']!r} and benign in {benign['dataset']!r}: "
+            f"{harmful['request'][:60]!r}; leave it out of one of the two by where in the dataset sheet"
+        )
+
+
 def _dropped(table: pd.DataFrame, reason: str, kept_in: pd.Series) -> pd.DataFrame:
     return table[["dataset", "prompt_id"]].assign(reason=reason, kept_in=kept_in)
 
 
+def _conditions(where: str) -> list[tuple[str, str, str]]:
+    """Column, sign (= or !=) and value of each condition of a `where` cell."""
+    parts = re.split(r"\s+&\s+(?=[^=&]+=)", where) if where else []
+    return [CONDITION.fullmatch(part).groups() for part in parts]
+
+
 def _check_columns(raw: pd.DataFrame, row: Mapping[str, Any]) -> None:
-    wanted = {
-        "prompt_column": row["prompt_column"],
-        "category_column": row["category_column"],
-        "reference_column": row["reference_column"],
-        "where": row["where"].partition("=")[0],
-    }
-    for key, column in wanted.items():
+    wanted = [(key, row[key]) for key in ("prompt_column", "category_column", "reference_column")]
+    wanted += [("where", column) for column, _, _ in _conditions(row["where"])]
+    for key, column in wanted:
         if column and column not in raw.columns:
             raise UserError(
                 f"dataset {row['dataset']!r}: {row['location']} has no column {column!r}, named in {key} of the "
@@ -287,14 +319,86 @@ def _check_columns(raw: pd.DataFrame, row: Mapping[str, Any]) -> None:
             )
 
 
-def _optional(table: pd.DataFrame, column: str) -> pd.Series:
-    """A column as text, missing where it is empty; all missing if no column is named."""
-    if not column:
+def _values_there(raw: pd.DataFrame, row: Mapping[str, Any]) -> str:
+    """The first few values of the columns that `where` asks for, for a message."""
+    found = {column: _texts(raw, column, row).unique()[:5] for column, _, _ in _conditions(row["where"])}
+    return "".join(
+        f"; {column!r} holds {', '.join(repr(value[:30]) for value in values)}" for column, values in found.items()
+    )
+
+
+def _place(table: pd.DataFrame | pd.Series, label: Any) -> str:
+    return f"{table.index.name or 'row'} {label}"
+
+
+def _optional(table: pd.DataFrame, key: str, row: Mapping[str, Any]) -> pd.Series:
+    """The column that a key of the row names as text, missing where it is empty; all missing if it names none."""
+    if not row[key]:
         return pd.Series(None, index=table.index, dtype="str")
-    values = table[column]
-    return values.astype(str).where(values.notna() & (values.astype(str) != ""))
+    values = _texts(table, row[key], row)
+    return values.where(values != "")
 
 
-def _final_number(solution: str) -> str:
-    """The number that a solution ends with; GSM8K marks it as "#### 1,234"."""
-    return solution.rpartition("####")[2].strip().replace(",", "")
+def _texts(table: pd.DataFrame, column: str, row: Mapping[str, Any]) -> pd.Series:
+    """A column as text, "" where a cell is missing or shows nothing.
+
+    Raises:
+        UserError: a cell that is not text; names its row.
+    """
+    texts = []
+    for label, value in table[column].items():
+        try:
+            texts.append(_text(value, conversation=column == row["prompt_column"]))
+        except UserError as error:
+            place = f"{row['location']}, {_place(table, label)}, column {column!r}"
+            raise UserError(
+                f"dataset {row['dataset']!r}: {place}: {error}; name another column, leave the row out by where, or "
+                "mend it there"
+            ) from None
+    return pd.Series(texts, index=table.index, dtype="str")
+
+
+def _text(value: Any, conversation: bool) -> str:
+    """The text of a cell; of content parts their texts joined, of a conversation its first user turn.
+
+    Raises:
+        UserError: anything else, NUL, or half a surrogate pair, which no file of text can hold.
+    """
+    parts = value if isinstance(value, list) and all(isinstance(part, dict) for part in value) else []
+    if conversation and parts and all({"role", "content"} <= part.keys() for part in parts):
+        turns = [part["content"] for part in parts if part["role"] == "user"]
+        if not turns:
+            raise UserError("a conversation without a user turn")
+        return _text(turns[0], conversation=False)
+    if parts and all(part.get("type") == "text" and isinstance(part.get("text"), str) for part in parts):
+        value = "".join(part["text"] for part in parts)
+    if isinstance(value, list | dict) or not (isinstance(value, str) or pd.isna(value)):
+        raise UserError(f"{KINDS_OF_CELLS.get(type(value), type(value).__name__)}, where text is needed")
+    if not isinstance(value, str):
+        return ""
+    if wrong := UNWRITABLE.search(value):
+        raise UserError(f"the character {wrong[0]!a}, which is no text")
+    return value if any(map(_shows, value)) else ""
+
+
+def _shows(character: str) -> bool:
+    """Whether a character is more than white space, a control or a format character."""
+    return unicodedata.category(character)[0] not in "ZC" and character not in BLANK_LETTERS
+
+
+def _numbers(references: pd.Series, row: Mapping[str, Any]) -> pd.Series:
+    """References as the numbers that they are, in the one way of writing them that a fraction has.
+
+    Raises:
+        UserError: one is no number; names its row.
+    """
+    numbers = {}
+    for label, text in references.dropna().items():
+        try:
+            numbers[label] = str(reference_number(text))
+        except UserError as error:
+            place = f"{row['location']}, {_place(references, label)}, column {row['reference_column']!r}"
+            raise UserError(
+                f"dataset {row['dataset']!r}: {place}: {error}; or set match to contains, or leave the row out by where"
+            ) from None
+    return pd.Series(numbers, index=references.index, dtype="str")

@@ -7,12 +7,12 @@ did. Prompts that put one request in other words, or in a jailbreak, are not ind
 requests.
 """
 
-import re
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from refusal_cliff.answers import is_correct
 from refusal_cliff.errors import UserError
 from refusal_cliff.judges import HARM
 from refusal_cliff.stats import Estimate, effective_groups, grouped_share, resample_counts, share_interval
@@ -60,26 +60,6 @@ RATE_NAMES = {
 
 GROUPS = ("harmful, complied", "harmful, refused", "benign")
 """What became of a base trace, as figures and cliff tables split them."""
-
-NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-
-
-def is_correct(response: str, reference: str, match: str) -> bool:
-    """Whether `response` gives the `reference` answer.
-
-    Args:
-        match: `contains` (the reference as whole words, case ignored) or `number` (the last number in the response
-            equals it; commas that group thousands are ignored).
-
-    Raises:
-        UserError: `match` is neither.
-    """
-    if match == "contains":
-        return re.search(rf"(?<!\w){re.escape(reference)}(?!\w)", response, flags=re.IGNORECASE) is not None
-    if match == "number":
-        numbers = NUMBER.findall(re.sub(r"(?<=\d),(?=\d{3})", "", response))
-        return bool(numbers) and float(numbers[-1]) == float(reference.replace(",", ""))
-    raise UserError(f"match {match!r} of a reference: use contains or number in the dataset sheet")
 
 
 def outcomes(

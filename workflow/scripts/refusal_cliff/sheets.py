@@ -1,7 +1,6 @@
 """Config and sheets, read and checked one by one against their schemas: what stands in them, not what it refers to."""
 
 import ast
-import csv
 import json
 import math
 import re
@@ -14,8 +13,10 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from jsonschema import Draft202012Validator, ValidationError
+from jsonschema import Draft202012Validator, TypeChecker, ValidationError
+from jsonschema.validators import extend
 
+from refusal_cliff.data_files import read_delimited, unique_keys
 from refusal_cliff.errors import UserError
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -32,6 +33,55 @@ ESCAPES = {r"\n": "\n", r"\t": "\t"}
 Schema = dict[str, Any]
 
 
+def _is_integer(checker: TypeChecker, value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def _is_number(checker: TypeChecker, value: Any) -> bool:
+    return _is_integer(checker, value) or (isinstance(value, float) and math.isfinite(value))
+
+
+# JSON Schema takes 1.0 for an integer, infinity for a number, and integers of any size; what reads a config does not.
+TYPE_NAMES = {"number": "finite number", "integer": "integer of at most 64 bits"}
+TYPES = Draft202012Validator.TYPE_CHECKER.redefine_many({"integer": _is_integer, "number": _is_number})
+Validator = extend(Draft202012Validator, type_checker=TYPES)
+
+
+def check_config_files(paths: Iterable[str | Path]) -> None:
+    """Check that no mapping in these YAML or JSON files has a key twice: readers keep the last and say nothing.
+
+    Raises:
+        UserError: names file, line and key.
+    """
+    for path in paths:
+        text = Path(path).read_text(encoding="utf-8-sig")
+        try:
+            json.loads(text, object_pairs_hook=unique_keys)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+        except ValueError:
+            _check_keys(yaml.compose(text, Loader=yaml.SafeLoader), path)
+
+
+def _check_keys(node: yaml.Node | None, path: str | Path, parents: tuple[str, ...] = ()) -> None:
+    if isinstance(node, yaml.SequenceNode):
+        for child in node.value:
+            _check_keys(child, path, parents)
+    elif isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, child in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            where = ".".join((*parents, name))
+            # Several merges in one mapping are allowed.
+            if name in lines and name != "<<":
+                raise UserError(
+                    f"{path}, line {line}: key {where!r} occurs twice (first in line {lines[name]}); delete one of the "
+                    "two, or put what they hold under one"
+                )
+            lines[name] = line
+            _check_keys(child, path, (*parents, name))
+
+
 def validate(config: dict[str, Any]) -> None:
     """Check `config` against its schema and fill in defaults, in place.
 
@@ -40,7 +90,7 @@ def validate(config: dict[str, Any]) -> None:
     """
     schema = schema_of("config")
     _fill_defaults(config, schema)
-    errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path)))
+    errors = sorted(Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path)))
     if errors:
         raise UserError("\n".join(_explain(error, "config") for error in errors))
 
@@ -152,7 +202,10 @@ def _explain(error: ValidationError, source: str) -> str:
         part = error.schema.get("properties", {}).get(missing[0], {})
         keys = ", ".join(".".join([*path, key]) for key in missing)
         return f"{source}: missing {keys}. {_about(part)}{_example([*path, missing[0]], part)}".rstrip()
-    return f"{source}: {'.'.join(path)}: {error.message}. {_about(error.schema)}{_example(path, error.schema)}".rstrip()
+    reason = error.message
+    if error.validator == "type" and isinstance(error.instance, int | float):
+        reason = f"{error.instance} is no {TYPE_NAMES.get(error.validator_value, error.validator_value)}"
+    return f"{source}: {'.'.join(path)}: {reason}. {_about(error.schema)}{_example(path, error.schema)}".rstrip()
 
 
 def _about(schema: Schema) -> str:
@@ -175,16 +228,9 @@ def _read_sheet(path: str, kind: str, unique: list[str]) -> pd.DataFrame:
         unique: columns that together name a row.
     """
     schema = schema_of(kind)
-    try:
-        cells = pd.read_csv(
-            path, sep="\t", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE, encoding="utf-8-sig"
-        )
-    except FileNotFoundError:
-        raise UserError(
-            f"config: sheets.{kind}: no file {path!r}; paths are relative to the working directory"
-        ) from None
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a tab-separated sheet in UTF-8 ({error})") from None
+    if not Path(path).is_file():
+        raise UserError(f"config: sheets.{kind}: no file {path!r}; paths are relative to the working directory")
+    cells = read_delimited(path, "\t", quoted=False)
     for column in cells.columns:
         if column not in schema["properties"]:
             near = suggest(column, schema["properties"])
@@ -194,7 +240,10 @@ def _read_sheet(path: str, kind: str, unique: list[str]) -> pd.DataFrame:
             raise UserError(f"{path}: no column {column!r}. {_about(schema['properties'][column])}")
     if cells.empty:
         raise UserError(f"{path}: no rows; add at least one under the header")
-    rows = [_parse_row(row, schema, f"{path}: row {row[unique[0]]!r}") for row in cells.to_dict("records")]
+    rows = [
+        _parse_row(row, schema, f"{path}, line {line}: row {row[unique[0]]!r}")
+        for line, row in zip(cells.index, cells.to_dict("records"), strict=True)
+    ]
     table = pd.DataFrame(rows, columns=list(schema["properties"]))
     twice = table.duplicated(unique)
     if twice.any():
@@ -211,7 +260,7 @@ def _parse_row(cells: Mapping[str, str], schema: Schema, source: str) -> dict[st
     """
     row = {column: _parse_cell(text, schema["properties"][column]) for column, text in cells.items() if text != ""}
     _fill_defaults(row, schema)
-    errors = list(Draft202012Validator(schema).iter_errors(row))
+    errors = list(Validator(schema).iter_errors(row))
     if errors:
         raise UserError("\n".join(_explain(error, source) for error in errors))
     return row

@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 BENCH = .venv-bench/bin
 
-.PHONY: environment reproduce docs results test lint bench reproducibility kills reruns
+.PHONY: environment reproduce docs results test lint slurm bench reproducibility kills reruns
 
 environment: .venv/installed
 
@@ -34,8 +34,16 @@ lint: environment
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 
-test: lint
+test: lint slurm
 	$(BIN)/pytest
+
+# What tests/test_slurm.py starts a cluster with. Only in a container or CI, as root on Debian: where systemd runs, this is
+# somebody's machine, and installing is theirs to do. Without it those tests are skipped, and say so.
+slurm:
+	@if [ ! -d /run/systemd/system ] && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && ! command -v slurmctld > /dev/null; then \
+	  { apt-get update --quiet=2 && DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes \
+	    --no-install-recommends slurmctld slurmd slurm-client munge; } > /dev/null 2>&1 || echo "no Slurm could be installed"; \
+	fi
 
 # What is bit-identical under other threads and kernels.
 reproducibility: environment

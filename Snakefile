@@ -1,9 +1,15 @@
+from pathlib import Path
+
 from snakemake.utils import min_version
 
 min_version("9.19")
 
 
-configfile: "config/config.yaml"
+# With -d or as a module the working directory may have no config of its own.
+config_file = Path("config/config.yaml")
+
+
+configfile: config_file if config_file.is_file() else workflow.source_path(config_file)
 
 
 rule all:
@@ -27,6 +33,10 @@ include: "workflow/rules/targets.smk"
 
 
 report: "workflow/report/workflow.rst"
+
+
+onstart:
+    places.check_writable({key: workflow.pathvars.apply(f"<{key}>") for key in ("results", "logs", "benchmarks")})
 
 
 onsuccess:

@@ -1,6 +1,7 @@
 """Tiny random models of every supported architecture, and a small tokenizer with a chat template."""
 
 import os
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,9 @@ def make_tiny_model(architecture):
         noise = torch.randn(parameter.shape, generator=generator)
         parameter.copy_(parameter + 0.15 * noise)
     return model
+
+
+def write_script(path, text):
+    """A stand-in for a command: a shell script that can be run."""
+    path.write_text("#!/bin/bash\n" + textwrap.dedent(text))
+    path.chmod(0o755)

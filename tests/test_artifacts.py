@@ -166,7 +166,7 @@ import numpy as np, pandas as pd
 from refusal_cliff.artifacts import write_arrays, write_json, write_table
 from refusal_cliff.job import job
 disk = Path(sys.argv[1])
-job(SimpleNamespace(log=[disk.with_name("log")], rule="rule", wildcards={}))
+job(SimpleNamespace(log=[disk.with_name("log")], rule="rule", wildcards={}, resources={}))
 try:
     WRITE
 finally:
@@ -198,7 +198,9 @@ def test_a_full_disk_is_one_sentence(tmp_path, write):
         env=os.environ | {"PYTHONPATH": str(Path(artifacts.__file__).parents[1])},
     )
     assert done.returncode == 1
-    assert re.search(r"^error: .*No space left on device.*free some space and start again", done.stderr, re.M)
+    assert re.search(
+        r"^error: .*No space left on device.*free space on that disk.*run the same command again", done.stderr, re.M
+    )
     assert "Traceback" not in done.stderr + (tmp_path / "log").read_text()
     assert (tmp_path / "left").read_text() == ("out" if "'out')" in write else "")
 

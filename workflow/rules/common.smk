@@ -7,12 +7,13 @@ from pathlib import Path
 import pandas as pd
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 # Not workflow.basedir: where this workflow is imported as a module, that is the importing workflow's.
 RULES = Path(workflow.current_basedir.get_path_or_uri(secret_free=False))
 sys.path.insert(0, str(RULES.parent / "scripts"))
 
-from refusal_cliff import plan, sheets
+from refusal_cliff import places, plan, sheets
 from refusal_cliff.code_hash import code_hash
 from refusal_cliff.config import check
 from refusal_cliff.data_files import checksum
@@ -22,11 +23,14 @@ from refusal_cliff.errors import UserError
 from refusal_cliff.head_effects import EFFECTS
 from refusal_cliff.organisms import circuits, families
 from refusal_cliff.rankings import CONTROLLED, DRAWN
+from refusal_cliff.retries import NoRetryOfUserErrors
 from refusal_cliff.variants import CONTINUED, EVERYWHERE, KINDS, ON_HEADS, Variant
 
 try:
+    places.check_interpreter()
     sheets.check_config_files(workflow.configfiles)
     sheets.validate(config)
+    config["sheets"] = {kind: places.shipped(path) for kind, path in config["sheets"].items()}
     model_sheet, dataset_sheet, attack_sheet = sheets.load_sheets(config)
     check(config, model_sheet, dataset_sheet, attack_sheet)
     claim_sheet = sheets.load_claims(config["sheets"]["claims"])
@@ -34,6 +38,8 @@ try:
     model_sheet = families.expand(model_sheet, config["organisms"])
 except UserError as error:
     raise WorkflowError(str(error)) from None
+
+logger.addHandler(NoRetryOfUserErrors(workflow))
 
 
 def models_where(**wanted):

@@ -17,6 +17,7 @@ rule plot_curves:
         "<benchmarks>/<job>.jsonl"
     pathvars:
         job="plot_curves",
+    localrule: True
     conda:
         "../../envs/analysis.yaml"
     params:

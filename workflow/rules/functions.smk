@@ -27,15 +27,16 @@ def model_gpus(wildcards):
     return int(model_sheet.loc[wildcards.model, "gpus"])
 
 
-def model_memory(wildcards):
-    return int(model_sheet.loc[wildcards.model, "mem_mb"])
+def growing(amount):
+    """Memory or run time that grows with every attempt: a job that was killed for too little gets more."""
+    return lambda wildcards, attempt: attempt * amount
 
 
-def model_runtime(wildcards):
-    return int(model_sheet.loc[wildcards.model, "runtime_min"])
+def of_model(column):
+    return lambda wildcards, attempt: attempt * int(model_sheet.loc[wildcards.model, column])
 
 
-MODEL_RESOURCES = {"gpu": model_gpus, "mem_mb": model_memory, "runtime": model_runtime}
+MODEL_RESOURCES = {"gpu": model_gpus, "mem_mb": of_model("mem_mb"), "runtime": of_model("runtime_min")}
 
 
 LOADING = ["dtype", "trust_remote_code", "config_override", "system_prompt", "template_arguments", "stop_tokens"]

@@ -51,6 +51,7 @@ rule write_edit:
         "<benchmarks>/write_edit/{model}.{variant}.jsonl"
     wildcard_constraints:
         variant=rf"({'|'.join([*ON_HEADS, 'keep'])})-[^/]+",
+    localrule: True
     conda:
         "../../envs/analysis.yaml"
     params:

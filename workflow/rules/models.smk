@@ -49,8 +49,8 @@ rule download_model:
     conda:
         "../../envs/download.yaml"
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=growing(4000),
+        runtime=growing(240),
     params:
         # No code hash: gigabytes are not fetched again because one more architecture is supported.
         row=model_source,

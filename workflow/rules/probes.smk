@@ -44,8 +44,8 @@ rule train_probes:
     conda:
         "../../envs/inference.yaml"
     resources:
-        mem_mb=model_memory,
-        runtime=model_runtime,
+        mem_mb=MODEL_RESOURCES["mem_mb"],
+        runtime=MODEL_RESOURCES["runtime"],
     params:
         recipes=config["probes"],
         refusal_judge=config["judges"]["refusal"],
@@ -136,8 +136,8 @@ rule evaluate_probes:
     conda:
         "../../envs/inference.yaml"
     resources:
-        mem_mb=model_memory,
-        runtime=model_runtime,
+        mem_mb=MODEL_RESOURCES["mem_mb"],
+        runtime=MODEL_RESOURCES["runtime"],
     params:
         recipes=config["probes"],
         refusal_judge=config["judges"]["refusal"],

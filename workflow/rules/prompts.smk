@@ -13,6 +13,7 @@ rule read_dataset:
         "<benchmarks>/read_dataset/{dataset}.jsonl"
     wildcard_constraints:
         dataset=one_of(dataset_sheet.index[dataset_sheet["source"] != "hub"]),
+    localrule: True
     conda:
         "../../envs/analysis.yaml"
     params:
@@ -40,8 +41,8 @@ rule download_dataset:
     conda:
         "../../envs/download.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         row=dataset_row,
         templates=templates,

@@ -23,6 +23,7 @@ rule evaluate_claims:
         "<logs>/evaluate_claims.log",
     benchmark:
         "<benchmarks>/evaluate_claims.jsonl"
+    localrule: True
     conda:
         "../../envs/analysis.yaml"
     params:
@@ -48,6 +49,7 @@ rule build_report:
         "<logs>/build_report.log",
     benchmark:
         "<benchmarks>/build_report.jsonl"
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     params:

@@ -83,8 +83,8 @@ if GUARDED:
             "../../envs/inference.yaml"
         resources:
             gpu=GUARD_ROW["gpus"],
-            mem_mb=GUARD_ROW["mem_mb"],
-            runtime=GUARD_ROW["runtime_min"],
+            mem_mb=growing(GUARD_ROW["mem_mb"]),
+            runtime=growing(GUARD_ROW["runtime_min"]),
         params:
             guard=GUARD,
             model=loading(GUARD),

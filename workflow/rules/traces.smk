@@ -52,8 +52,8 @@ rule judge_traces:
         "../../envs/inference.yaml"
     resources:
         gpu=lambda wildcards: GUARD_ROW["gpus"] if guarded(wildcards) else 0,
-        mem_mb=GUARD_ROW.get("mem_mb", 1000),
-        runtime=GUARD_ROW.get("runtime_min", 10),
+        mem_mb=growing(GUARD_ROW.get("mem_mb", 1000)),
+        runtime=growing(GUARD_ROW.get("runtime_min", 10)),
     params:
         model=lambda wildcards: loading(GUARD) if guarded(wildcards) else None,
         judges=judging,

@@ -150,6 +150,9 @@ def test_the_table_says_whose_heads_are_known():
     }
     well = sparsity_table(synthetic.outcomes("m", {"base": 0.0}, ["base"]), table.iloc[:0], {}, {}, 0.03, seed=0)
     assert list(well) == list(table)
+    base = runs[runs["variant"] == "base"]
+    unablated = sparsity_table(base, effects(-np.eye(4)).assign(model="a"), {}, planted, 0.03, seed=0)
+    assert list(unablated) == list(table) and unablated["claimed"].isna().all()
 
 
 def test_draws_that_differ_are_part_of_the_interval():

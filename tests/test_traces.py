@@ -62,6 +62,8 @@ def test_generated_text_is_split_at_the_marker():
         ("A</think><think>B</think>\n<think></think>No.", "A</think><think>B</think>\n<think>", "No."),
         ("A</think>\n\n<think>\nB", "A</think>\n\n<think>\nB", None),
         ("A</think>Yes. <think>B\n</think>No.", "A", "Yes. No."),
+        ("A</think>\n\n</think>\n\n</think>\n\nNo.", "A", "No."),
+        ("A</think></think>", "A", ""),
         ("A</think>The tag </think> ends it.", "A", "The tag </think> ends it."),
         ("A</think>The tag <think> starts it.", "A", "The tag <think> starts it."),
         ("<think>\nA</think>No.", "<think>\nA", "No."),

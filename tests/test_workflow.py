@@ -358,9 +358,11 @@ def test_without_a_guard_phrases_judge(project, tmp_path):
     sheet = pd.read_csv(ROOT / "tests" / "config" / "small_models.tsv", sep="\t", dtype=str, keep_default_na=False)
     sheet[sheet["role"] == "subject"].to_csv(tmp_path / "models.tsv", sep="\t", index=False)
     config = f"sheets={{models: {tmp_path / 'models.tsv'}}}"
-    plan = snakemake(project, "-n", *SMALL, "--config", config, "judges={harm: phrases}")
+    routes = ["all", "grid", "recovery", "instruments", "selections"]
+    plan = snakemake(project, "-n", *SMALL, "--config", config, "judges={harm: phrases}", "--", *routes)
     assert "rule judge_variants" in plan
-    assert "train_guard" not in plan
+    for rule in ("train_guard", "evaluate_guard", "tabulate_as_released"):
+        assert rule not in plan
     output = snakemake(project, "-n", *SMALL, "--config", config, check=False)
     assert "judges.guard.model" in output and "Traceback" not in output
 

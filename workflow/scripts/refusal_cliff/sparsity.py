@@ -66,6 +66,7 @@ def sparsity_table(
         concentration(effects, fraction, seed),
     ]
     table = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+    table = table.reindex(columns=[*COLUMNS, "claimed"])  # also where no head of any model was ablated
     known = {model: "yes" if heads else "no" for model, heads in planted.items()}
     return table.assign(planted=table["model"].map(known).fillna("unknown"))
 

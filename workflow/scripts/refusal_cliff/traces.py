@@ -100,8 +100,8 @@ def split_generation(text: str, chat: ChatFormat) -> tuple[str, str | None]:
     """Split generated text at the model's closing marker into thinking and response.
 
     The response is what the model answers, and nothing that it thinks. A thinking that is closed and at once opened
-    again goes on to its last closing; what is thought further on in a response, between both markers, is left out. A
-    text that never closes its thinking has no response: `None`.
+    again goes on to its last closing; what is thought further on in a response, between both markers, is left out, and
+    so is a closing in front of it that closes nothing. A text that never closes its thinking has no response: `None`.
     """
     opening, close = chat.opening.strip(), chat.close
     end = text.find(close)
@@ -109,7 +109,7 @@ def split_generation(text: str, chat: ChatFormat) -> tuple[str, str | None]:
         end = text.find(close, end + len(close))
     if end < 0:
         return text.strip("\n"), None
-    response = text[end + len(close) :]
+    response = re.sub(rf"(?:\s*{re.escape(close)})*", "", text[end + len(close) :], count=1)
     if opening:
         response = re.sub(f"{re.escape(opening)}.*?{re.escape(close)}", "", response, flags=re.DOTALL)
     return text[:end].strip("\n"), response.strip("\n")

@@ -63,14 +63,14 @@ FILES = [
     ("a.xlsx", "PK", {}, "cannot read '.xlsx' files"),
     ("a.csv.gz", "goal\nx\n", {}, "a.csv.gz: not readable as gzip"),
     ("a.csv.gz", gzip.compress(b"goal\n" + bytes(range(128)) * 9)[:60], {}, "a.csv.gz: not readable as gzip"),
-    ("a.csv.gz", gzip.compress("goal\nx\ncaf\u00e9\n".encode("latin-1")), {}, "a.csv.gz, line 3: not UTF-8"),
+    ("a.csv.gz", gzip.compress("goal\nx\ncaf\u00e9\n".encode("latin-1")), {}, "a.csv.gz: not UTF-8"),
     ("a.json", "{\n", {}, "a.json, line 1: not JSON"),
     ("a.json", '[{"goal": "x"},\n{"goal": }]', {}, "a.json, line 2: not JSON (Expecting value, column 10)"),
     ("a.json", '{\n "goal": "x"\n}', {}, "write one array of objects, or one object on each line"),
     ("a.jsonl", '{"goal": "x"}\n\n{"goal": "y"\n', {}, "a.jsonl, line 3: not JSON"),
     ("a.jsonl", '{"goal": "x"}\n["y"]\n', {}, "a.jsonl, line 2: no object"),
     ("a.json", '["x", "y"]', {}, "a.json, row 1: no object"),
-    ("a.json", '{"goal": "x", "goal": "y"}', {}, "key 'goal' occurs twice in one object"),
+    ("a.json", '{"goal": "x", "goal": "y"}', {}, "a.json, line 1: key 'goal' occurs twice in one object"),
     ("a.json", '[{"goal": "x", "n": NaN}]', {}, "a.json: NaN is not JSON; write null"),
     ("a.json", '[{"goal": "x", "n": -Infinity}]', {}, "-Infinity is not JSON"),
     ("a.json", "[" * 100_000, {}, "a.json"),
@@ -138,6 +138,10 @@ def test_what_a_user_left_empty_is_left_out_by_the_remedy_that_the_message_names
 def test_one_request_harmful_and_benign():
     tables = {"a": table("rob a bank"), "b": table("Rob a bank!").assign(label="benign")}
     with pytest.raises(UserError, match="one request is harmful in dataset 'a' and benign in 'b'"):
+        datasets.assemble(tables, dict.fromkeys(tables, "test"), "test")
+    wrapped = table("rob a bank", templates={"play": ["Act: {prompt}"]})
+    tables = {"a": wrapped, "b": table("Act: rob a bank").assign(label="benign")}
+    with pytest.raises(UserError, match="one prompt is harmful in dataset 'a' and benign in 'b'"):
         datasets.assemble(tables, dict.fromkeys(tables, "test"), "test")
 
 

@@ -85,6 +85,19 @@ def test_schema_is_closed_and_described(name):
     walk(sheets.schema_of(name), name)
 
 
+@pytest.mark.parametrize("name", ["config", "models", "datasets", "attacks", "claims"])
+def test_no_list_may_repeat_itself(name):
+    """A dataset, fraction or seed that stands twice in a list would count twice."""
+
+    def lists(schema):
+        if isinstance(schema, dict):
+            yield from [schema] if schema.get("type") == "array" else []
+            for child in schema.values():
+                yield from lists(child)
+
+    assert [part for part in lists(sheets.schema_of(name)) if not part.get("uniqueItems")] == []
+
+
 def test_the_readme_explains_every_key_as_the_schemas_do():
     readme = (ROOT / "config/README.md").read_text()
     assert readme == filled(readme), "run `make docs`"

@@ -23,6 +23,7 @@ from refusal_cliff.errors import UserError
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
+DELIMITER_NAMES = {",": "a comma", "\t": "a tab"}
 COMPRESSED = ".gz"
 UNWRITABLE = re.compile("[\\x00\\ud800-\\udfff]")
 """NUL and halves of surrogate pairs, which JSON can escape and no file of text can hold."""
@@ -99,7 +100,7 @@ def read_delimited(path: str | Path, delimiter: str, quoted: bool = True, rows: 
                 wrap = ", and put a cell that holds a comma or a line break in double quotes" if quoted else ""
                 raise UserError(
                     f"{path}, line {line}: {len(cells)} instead of {len(header)} fields, as the header has; separate "
-                    f"all of them by {'a tab' if delimiter == chr(9) else 'a comma'}, empty ones too{wrap}"
+                    f"all of them by {DELIMITER_NAMES[delimiter]}, empty ones too{wrap}"
                 )
             lines[line] = cells[: len(header)]
     index = pd.Index(list(lines), name="line", dtype=int)
@@ -132,14 +133,14 @@ def _damage(path: str | Path, error: Exception) -> UserError:
     """What to say of a file whose bytes are not the text that they should be."""
     if not isinstance(error, UnicodeDecodeError):
         return UserError(f"{path}: not readable as gzip ({error}); download it again")
-    # The error counts from the start of a block: only the whole says the line.
-    content = gzip.decompress(Path(path).read_bytes()) if str(path).endswith(COMPRESSED) else Path(path).read_bytes()
+    # The error counts from the start of a block; the whole says the line.
+    content, line = Path(path).read_bytes(), ""
     try:
         content.decode("utf-8-sig")
     except UnicodeDecodeError as whole:
-        line = content.count(b"\n", 0, whole.start) + 1
-        return UserError(f"{path}, line {line}: not UTF-8 ({whole.reason}); save the file in this encoding")
-    return UserError(f"{path}: not UTF-8; save the file in this encoding")
+        if not str(path).endswith(COMPRESSED):
+            line = f", line {content.count(bytes([10]), 0, whole.start) + 1}"
+    return UserError(f"{path}{line}: not UTF-8 ({error.reason}); save the file in this encoding")
 
 
 def _lines(file: TextIO, path: str | Path) -> Iterator[str]:
@@ -175,7 +176,8 @@ def _records(file: TextIO, path: str | Path, delimiter: str, quoted: bool) -> It
             return
         fields = fields or len(cells)
         # Prose has commas of its own, but hardly ever the tabs of a row in each of its lines.
-        if delimiter == "\t" and fields > 1 < len(raw) and all(text.count("\t") == fields - 1 for text in raw):
+        several = len(raw) > 1 and fields > 1
+        if several and delimiter == "\t" and all(text.count("\t") == fields - 1 for text in raw):
             raise UserError(
                 f"{path}, line {line}: a double quote swallows {len(raw)} whole rows from here on; write a quote that "
                 'opens a cell as """, and end the cell with one'
@@ -190,7 +192,7 @@ def _read_json(path: Path, rows: int | None) -> pd.DataFrame:
         first = next((line for line in lines if line.strip()), "")
         file.seek(0)
         if first.lstrip().startswith("["):
-            found = _parse("".join(_lines(file, path)), path, 1)
+            found = _parse("".join(_lines(file, path)), path)
             objects, place = dict(enumerate(found[:rows], 1)), "row"
         else:
             numbered = ((number, line) for number, line in enumerate(_lines(file, path), 1) if line.strip())
@@ -208,21 +210,22 @@ def _read_json(path: Path, rows: int | None) -> pd.DataFrame:
     return _table(objects, place)
 
 
-def _parse(text: str, path: Path, line: int) -> Any:
-    """The JSON value that begins at a line, with numbers as the text that stands there."""
+def _parse(text: str, path: Path, line: int | None = None) -> Any:
+    """The JSON value that a file, or one line of it, is; with numbers as the text that stands there."""
+    where = f"{path}, line {line}" if line else str(path)
     try:
         return json.loads(
             text, parse_int=str, parse_float=str, parse_constant=_no_number, object_pairs_hook=unique_keys
         )
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{where}: {error}") from None
     except json.JSONDecodeError as error:
         raise UserError(
-            f"{path}, line {line + error.lineno - 1}: not JSON ({error.msg}, column {error.colno}); write one array of "
+            f"{path}, line {line or error.lineno}: not JSON ({error.msg}, column {error.colno}); write one array of "
             "objects, or one object on each line"
         ) from None
     except RecursionError:
-        raise UserError(f"{path}: lists or objects too deep in each other to be read") from None
+        raise UserError(f"{where}: lists or objects too deep in each other to be read") from None
 
 
 def _no_number(name: str) -> Any:
@@ -243,12 +246,13 @@ def _read_parquet(path: Path, rows: int | None) -> pd.DataFrame:
         raise UserError(f"{path}: not readable as parquet ({reason}); download or write it again") from None
     if len(set(table.column_names)) < len(table.column_names):
         raise UserError(f"{path}: two columns have the same name; rename one of them")
-    columns = {name: _cells(table[name], f"{path}: column {name!r}") for name in table.column_names}
+    columns = {name: _cells(table[name]) for name in table.column_names}
     index = pd.RangeIndex(1, len(table) + 1, name="row")
     return pd.DataFrame(columns, index=index, dtype=object)
 
 
-def _cells(column: Any, where: str) -> list[Any]:
+def _cells(column: Any) -> list[Any]:
+    """The cells of an Arrow column as text, or as they are where they have no text."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -288,14 +288,15 @@ def _part(tasks: pd.Series, part: str, seed: int) -> NDArray:
 
 
 def _check_labels(table: pd.DataFrame) -> None:
-    labels = table.groupby("request_id")["label"].transform("nunique")
-    if (labels > 1).any():
-        disputed = table[table["request_id"] == table.loc[labels.idxmax(), "request_id"]]
-        harmful, benign = (disputed[disputed["label"] == label].iloc[0] for label in ("harmful", "benign"))
-        raise UserError(
-            f"one request is harmful in dataset {harmful['dataset']!r} and benign in {benign['dataset']!r}: "
-            f"{harmful['request'][:60]!r}; leave it out of one of the two by where in the dataset sheet"
-        )
+    for text in ("request", "prompt"):
+        labels = table.groupby(f"{text}_id")["label"].transform("nunique")
+        if (labels > 1).any():
+            disputed = table[table[f"{text}_id"] == table.loc[labels.idxmax(), f"{text}_id"]]
+            harmful, benign = (disputed[disputed["label"] == label].iloc[0] for label in ("harmful", "benign"))
+            raise UserError(
+                f"one {text} is harmful in dataset {harmful['dataset']!r} and benign in {benign['dataset']!r}: "
+                f"{harmful[text][:60]!r}; leave it out of one of the two by where in the dataset sheet"
+            )
 
 
 def _dropped(table: pd.DataFrame, reason: str, kept_in: pd.Series) -> pd.DataFrame:

@@ -58,10 +58,11 @@ def project(tmp_path_factory):
                 stand_in.to_parquet(path)
     for name in ("paper.yaml", "paper_models.tsv"):
         shutil.copy(folder / "config" / name, folder / "config" / name.replace("paper", "mine"))
+    (folder / "refusal-cliff").symlink_to(folder)
     if not shutil.which("conda"):
         (folder / "bin").mkdir()
-        info = '{"conda_prefix": "/nowhere", "platform": "linux-64"}'
-        write_script(folder / "bin" / "conda", f"[ $1 = info ] && echo '{info}' || echo conda 26.1.0")
+        answer = '{"conda_prefix": "/nowhere", "platform": "linux-64", "get": {"channel_priority": "strict"}}'
+        write_script(folder / "bin" / "conda", f"[ $1 = --version ] && echo conda 26.1.0 || echo '{answer}'")
     return folder
 
 
@@ -88,6 +89,11 @@ def test_the_documents_show_commands_in_blocks_sentences_and_comments():
     assert "snakemake --cores 2 grid" in SHOWN
     assert any(command.startswith("CONDA_OVERRIDE_CUDA=") and "conda-create-envs-only" in command for command in SHOWN)
     assert len(SHOWN) > 15
+
+
+@pytest.mark.parametrize("command", SHOWN)
+def test_a_command_says_how_many_cores_it_takes_or_needs_none(command):
+    assert re.search(r"--(cores|workflow-profile|lint) ?", command)
 
 
 @pytest.mark.parametrize("command", SHOWN)

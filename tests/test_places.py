@@ -132,7 +132,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_half_file(project, tmp_path):
     with mounted(tmp_path / "disk", "size=32k") as folder:
         large = folder / "datasets" / "benign_wrapped_train.parquet"
         output = snakemake(project, *results_in(folder), "--", large, check=False)
-        left = list((folder / "datasets").iterdir())
+        left = list(folder.rglob("datasets/*"))
     assert "No space left on device: free space on that disk, or set other folders under pathvars" in output
     assert "Traceback" not in output
     assert left == []

@@ -26,7 +26,7 @@ RESULTS = Path(__file__).with_suffix(".csv")
 PAGE = ROOT / "docs" / "reliability.md"
 COPIED = ("Snakefile", "workflow", "config", "profiles", "envs", "tests/config")
 CONFIGS, TARGETS = ("tests/config/small.yaml", "tests/config/kills.yaml"), ("all", "grid", "recovery")
-SHARES = (0, 0.25, 0.5, 0.75)
+SHARES = (0, 0.5, 0.25, 0.1)
 ALIKE = {"plot_": 2, "tabulate_": 4}
 """Of rules that begin so, which are one script of one form each, so many are killed."""
 UNLIKE = ("report.html", "logs", "timings")

@@ -60,7 +60,8 @@ def project(folder: Path) -> dict[str, Any]:
     for path in CONFIGS:
         update_config(config, yaml.safe_load((ROOT / path).read_text(encoding="utf-8")))
     sheets.validate(config)
-    config["grid"]["rankings"]["matched"] = [0.03]  # a control that is drawn: without one, draws rerun nothing
+    for keys, value in USED.items():
+        config = with_value(config, keys, value)
     for sheet, rows in ADDED.items():
         path = folder / config["sheets"][sheet]
         table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE)
@@ -103,8 +104,8 @@ def plan(folder: Path, config: Mapping[str, Any]) -> list[Job]:
             Job(
                 job.rule.name,
                 repr(sorted(job.params.items())),
-                tuple(sorted(path for path in job.input if not is_flagged(path, "ancient"))),
-                tuple(sorted(job.output)),
+                tuple(sorted(str(path) for path in job.input if not is_flagged(path, "ancient"))),
+                tuple(sorted(map(str, job.output))),
             )
             for job in given._workflow.dag.jobs
         ]
@@ -298,6 +299,13 @@ CELLS = {
     },
 }
 """Sheet -> column -> the first cell of the row that is changed, and the other value."""
+USED = {
+    "ablation.rankings.causal": [0.03, 0.1],
+    "ablation.rankings.random": [0.03, 0.1],
+    "selection.selectors.cliff": [0.1, 0.3],
+    "grid.rankings.matched": [0.03],
+}
+"""Values by which more keys are read: a control that is drawn, another fraction and budget for the claims to go by."""
 KEPT = {
     "pathvars.results": "another folder is another run",
     "pathvars.logs": "another folder is another run",
@@ -313,6 +321,8 @@ KEPT = {
 }
 """Keys that the table does not show, and why."""
 OTHER: dict[str, Any] = {
+    "claims.fraction": 0.1,
+    "claims.budget": 0.3,
     "data_dir": "data2",
     "judges.harm": "phrases",
     "judges.guard.safe_token": "fine",
@@ -341,11 +351,11 @@ OTHER |= {f"probes.{name}.positions": "thinking" for name in ("paper", "behaviou
 OTHER |= {"probes.recognition.positions": "last_boundary"}
 OTHER |= {f"probes.{name}.layers": [0, -1] for name in ("paper", "behaviour", "thinking", "recognition")}
 OTHER |= {
-    f"{block}.rankings.{name}": [0.03, 0.1]
+    f"{block}.rankings.{name}": [0.03, 0.2]
     for block in ("ablation", "grid")
     for name in ("causal", "causal_boundary", "direct", "gradient", "promoting", "random", "matched")
 }
-OTHER |= {f"selection.selectors.{name}": [0.1, 0.3] for name in ("cliff", "random", "rule", "guard")}
+OTHER |= {f"selection.selectors.{name}": [0.1, 0.5] for name in ("cliff", "random", "rule", "guard")}
 """Config keys whose other value does not follow from the present one."""
 
 

@@ -135,6 +135,10 @@ BROKEN = {
         lambda f: (f / "chat_template.jinja").write_text("{% for m in messages %}[{{ m['role'] }}]{% endfor %}"),
         "leaves out what the user says",
     ),
+    "a template that asks for the date": (
+        lambda f: (f / "chat_template.jinja").write_text("{{ strftime_now('%d') }}" + CHATML),
+        r"today's date.*in place of strftime_now",
+    ),
     "a template that refuses": (
         lambda f: (f / "chat_template.jinja").write_text("{{ raise_exception('tools only') }}"),
         "tools only",

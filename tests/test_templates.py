@@ -96,6 +96,14 @@ def test_the_templates_own_arguments_reach_it(tokenizer):
     assert templates.render(tokenizer(ended), ASKED, add_generation_prompt=False).text == "[user]How?[assistant]So."
 
 
+def test_a_template_that_asks_for_the_date_is_told_the_same_every_day(tokenizer):
+    dated = tokenizer(
+        "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+        "Today: {{ date_string }}\n" + PLAIN
+    )
+    assert templates.render(dated, ASKED).text.startswith("Today: 07 Oct 2025\n")
+
+
 def encoded(tokenizer, messages):
     return templates.encode(tokenizer, templates.render(tokenizer, messages))
 

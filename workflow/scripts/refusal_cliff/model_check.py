@@ -64,6 +64,7 @@ def check_model(
     if weights:
         faults += _faults(lambda: load_model(folder, row, weights=False))
     faults += [*_config_faults(config, folder), *_vocabulary_faults(tokenizer, config, folder)]
+    faults += _date_faults(tokenizer, folder)
     chat = ChatFormat.of(row)
     rendered, ends = Rendered(""), set()
     try:
@@ -97,6 +98,15 @@ def _config_faults(config: "PretrainedConfig", folder: str | Path) -> Iterator[s
         yield (
             f"{folder}: config.json has attention_chunk_size: null, with which no pass works; set column "
             'config_override of the model sheet to {"text_config.attention_chunk_size": 8192}'
+        )
+
+
+def _date_faults(tokenizer: "PreTrainedTokenizerBase", folder: str | Path) -> Iterator[str]:
+    template = str(tokenizer.chat_template)
+    if "strftime_now" in template and "date_string" not in template:
+        yield (
+            f"{folder}: its chat template writes today's date into every prompt, so a run of tomorrow would be another; "
+            "write a date in place of strftime_now(…) in chat_template.jinja"
         )
 
 

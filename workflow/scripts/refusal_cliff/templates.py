@@ -15,6 +15,8 @@ from refusal_cliff.errors import UserError
 # Private use characters, so that no template has one of its own.
 SLOT = "\ue000{}\ue001"
 SLOTS = re.compile(SLOT.format(r"(\d+)"))
+DAY = "07 Oct 2025"
+"""What templates that write a date into the prompt (Llama 3) are told, or a run of the next day would be another."""
 BRACKETED = re.compile(r"<.+>|\[[A-Z_/]+\]", re.DOTALL)
 """What control tokens look like that a tokenizer does not declare special, as `<think>` and `[INST]` often are."""
 
@@ -61,7 +63,8 @@ def render(
             f"{name} has no chat template; name a chat model in the model sheet, or add a chat_template.jinja file to "
             "its folder"
         )
-    options = {"tokenize": False, "add_generation_prompt": add_generation_prompt, **(arguments or {})}
+    options = {"tokenize": False, "add_generation_prompt": add_generation_prompt, "date_string": DAY}
+    options |= arguments or {}
     contents, faults = [message["content"] for message in messages], []
     for given in (str, _as_parts):
 

@@ -105,8 +105,8 @@ def _date_faults(tokenizer: "PreTrainedTokenizerBase", folder: str | Path) -> It
     template = str(tokenizer.chat_template)
     if "strftime_now" in template and "date_string" not in template:
         yield (
-            f"{folder}: its chat template writes today's date into every prompt, so a run of tomorrow would be another; "
-            "write a date in place of strftime_now(…) in chat_template.jinja"
+            f"{folder}: its chat template writes today's date into every prompt, so a run of tomorrow would be "
+            "another; write a date in place of strftime_now(…) in chat_template.jinja"
         )
 
 

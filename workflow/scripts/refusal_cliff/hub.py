@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from refusal_cliff.errors import UserError
+from refusal_cliff.errors import PassingError, UserError
 
 DESCRIPTION = ["*.json", "*.jinja", "*.txt", "*.model"]
 """What a model's folder has beside weights."""
@@ -19,10 +19,17 @@ def take_snapshot(location: str, repo_type: str, revision: str, where: str, patt
         patterns: files to take; all of them by default.
 
     Raises:
-        UserError: no network, a gated repository, or no such repository or revision.
+        UserError: a gated repository, no such repository or revision, a token that is not valid, or an answer that is
+            not the hub's.
+        PassingError: no network, or a hub that is down.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     page = f"https://huggingface.co/{'datasets/' if repo_type == 'dataset' else ''}{location}"
     try:
@@ -37,8 +44,29 @@ def take_snapshot(location: str, repo_type: str, revision: str, where: str, patt
         raise UserError(
             f"{where} is not on the hub, or not open to you; check column location, or run `hf auth login`"
         ) from None
-    except OSError as error:
+    except HFValidationError as error:
+        raise UserError(f"{where}: {error}; write owner/name in column location") from None
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise UserError(
+            f"{where}: what answers at HF_ENDPOINT is not the hub ({type(error).__name__}); a proxy or a login page "
+            "may stand between: unset HF_ENDPOINT, or ask who runs the network"
+        ) from None
+    except OSError as error:
+        if _status(error) in (401, 403):
+            raise UserError(
+                f"{where}: the hub refuses the token (HTTP {_status(error)}); run `hf auth login`, or set HF_TOKEN to "
+                "one that is valid"
+            ) from None
+        raise PassingError(
             f"{where} cannot be reached ({type(error).__name__}); run `hf download --repo-type {repo_type} {location}` "
             "where there is network and set HF_HOME to that cache here, or use a local copy (column source)"
         ) from None
+
+
+def _status(error: BaseException | None) -> int | None:
+    """The HTTP status at the bottom of an error, which the client may wrap in one of its own."""
+    while error is not None:
+        if response := getattr(error, "response", None):
+            return response.status_code
+        error = error.__cause__
+    return None

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from refusal_cliff.errors import UserError
+from refusal_cliff.errors import PassingError, UserError
 from refusal_cliff.gpus import claim_gpus
 
 USER_ERROR = "UserError: "
@@ -52,13 +52,14 @@ def _log_exception(
     console: TextIO, kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     message = str(error) if issubclass(kind, UserError) else _unwritable(error)
+    prefix = "" if issubclass(kind, PassingError) else USER_ERROR
     if message is None:
         logging.error("unexpected error", exc_info=(kind, error, trace))
         return
     print(f"error: {message}", file=console, flush=True)
     # By itself at the end of the log, so that it is found there: by people, and by `retries`. A full disk has no log.
     with suppress(OSError):
-        print(f"{USER_ERROR}{message}", file=sys.stderr, flush=True)
+        print(f"{prefix}{message}", file=sys.stderr, flush=True)
 
 
 def _unwritable(error: BaseException | None) -> str | None:

@@ -214,6 +214,7 @@ CONFIGS = [
     ("heads: {benign: [benign_fit, benign_fit]}", "heads.benign: ['benign_fit', 'benign_fit'] has non-unique elements"),
     ("organisms: {diffuse: {circuit: {layers: [7, 7], share: 0.03}}}", "layers: [7, 7] has non-unique elements"),
     ("organisms: {base: {learning_rate: -.inf}}", "organisms.base.learning_rate: -inf is no finite number"),
+    ("pathvars: {results: ~/runs}", "would make a folder called ~"),
     ("pathvars: {results: config}", "pathvars.results: 'config' is, holds or lies in the project's own folder config"),
     ("pathvars: {results: .}", "pathvars.results: '.' is, holds or lies in the project's own folder"),
     ("pathvars: {results: results/../tests/x}", "own folder tests"),

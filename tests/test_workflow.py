@@ -319,6 +319,19 @@ def test_changing_one_setting_reruns_only_what_reads_it(finished):
     assert not found & {"measure_heads", "train_probes", "extract_activations"}
 
 
+def test_the_report_is_built_from_another_folder_too(finished, tmp_path):
+    """With `-s … -d …` nothing is found by the folder that Snakemake was called from."""
+    project = finished[0]
+    report = project / "results" / "report.html"
+    before = report.stat().st_mtime_ns
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "-s", project / "Snakefile", "-d", project]
+    command += ["--configfile", project / SMALL[1], "--forcerun", "build_report", "--", "all"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert report.stat().st_mtime_ns > before
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_more_memory_for_a_model_reruns_nothing(finished):
     sheet = finished[0] / "tests" / "config" / "small_models.tsv"
     with edited(sheet, lambda text: text.replace("\t2000\t", "\t3000\t")):

@@ -46,6 +46,10 @@ def check(config: Mapping[str, Any], models: pd.DataFrame, datasets: pd.DataFram
 
 def _check_folders(config: Mapping[str, Any]) -> None:
     for key, folder in config["pathvars"].items():
+        if folder.startswith("~"):
+            raise UserError(
+                f"config: pathvars.{key}: {folder!r} would make a folder called ~; write the path of your home folder"
+            )
         path = Path(folder).resolve()
         for own in (PROJECT / name for name in PROJECT_FOLDERS):
             if path == own or own in path.parents or path in own.parents:

@@ -1,8 +1,10 @@
 """Models that are not what the sheet says: each is told in one sentence, before any weights are loaded."""
 
 import json
+import re
 import shutil
 
+import pandas as pd
 import pytest
 import torch
 from conftest import make_tiny_model
@@ -13,7 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from refusal_cliff.architectures import check_model_folder, length_switch
 from refusal_cliff.errors import UserError
 from refusal_cliff.generation import end_tokens, generate_traces
-from refusal_cliff.model_check import check_model
+from refusal_cliff.model_check import check_model, check_prompts
 from refusal_cliff.models import load_model, load_tokenizer
 from refusal_cliff.templates import encode, end_of_turn
 from refusal_cliff.traces import ChatFormat, encode_trace, length_batches, render_prompt
@@ -58,9 +60,9 @@ def folder(sound, tmp_path):
     return shutil.copytree(sound, tmp_path / "model")
 
 
-def checked(folder, prompts=("Hello",), max_new_tokens=20, **cells):
+def checked(folder, **cells):
     check_model_folder(folder, "subject")
-    return check_model(folder, ROW | cells, prompts, max_new_tokens)
+    return check_model(folder, ROW | cells)
 
 
 def change_json(folder, name, **values):
@@ -178,7 +180,6 @@ def test_a_broken_folder_is_told_before_weights_are_loaded(folder, name):
         ({"template_arguments": {"enable_thinking": False}}, "ends the prompt with a closed thinking"),
         ({"config_override": {"attention_chunks": 3}}, "config.json has no key 'attention_chunks'"),
         ({"config_override": {"text_config.size": 3}}, "config.json has no key 'text_config.size'"),
-        ({"max_new_tokens": 250}, r"longest prompt has \d+ tokens.*lower it to 2\d\d"),
     ],
 )
 def test_a_row_that_does_not_fit_its_model_is_told(folder, cells, message):
@@ -189,8 +190,16 @@ def test_a_row_that_does_not_fit_its_model_is_told(folder, cells, message):
 def test_all_faults_come_at_once(folder):
     change_weights(folder, lambda weights: weights.pop(KEY))
     with pytest.raises(UserError) as error:
-        checked(folder, stop_tokens=[], max_new_tokens=250)
-    assert len(str(error.value).splitlines()) == 3
+        checked(folder, stop_tokens=[])
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_prompts_are_counted_and_leave_room_for_an_answer(folder):
+    prompts = pd.DataFrame({"dataset": ["a", "a", "b"], "prompt": ["Hello", "Say <|im_end|>", "Hello there"]})
+    page = check_prompts(folder, ROW, prompts, 20)
+    assert re.search(r"\| a \| 2 \| .* \| 1 \|\n\| b \| 1 \|", page)
+    with pytest.raises(UserError, match=r"longest prompt, of dataset a, has \d+ tokens.*lower it to 2\d\d"):
+        check_prompts(folder, ROW, prompts, 250)
 
 
 def test_weights_that_are_no_numbers_are_refused_when_they_are_read(folder):
@@ -205,8 +214,6 @@ def test_what_the_row_overrides_reaches_the_model(folder):
 
 
 def test_generation_settings_of_the_model_itself_change_no_trace(folder):
-    import pandas as pd
-
     def traces():
         sampling = {"temperature": 0.7, "top_p": 1.0, "max_new_tokens": 12, "samples": 2}
         prompts = pd.DataFrame({"prompt_id": ["a", "b"], "prompt": ["one", "two"]})
@@ -226,8 +233,6 @@ def test_a_response_ends_where_the_template_ends_a_turn(folder):
 
 
 def test_the_first_traces_say_that_the_boundary_is_wrong(tiny_llama, tiny_tokenizer):
-    import pandas as pd
-
     prompts = pd.DataFrame({"prompt_id": list("abcdefghij"), "prompt": list("abcdefghij")})
     sampling = {"temperature": 0.7, "top_p": 1.0, "max_new_tokens": 3, "samples": 1}
     chat = ChatFormat("<think>\n", "</wrong>")
@@ -330,4 +335,25 @@ def test_the_language_half_of_a_guard_that_sees_is_loaded_and_its_config_can_be_
     assert model(input_ids=torch.tensor([[1, 2, 3]])).logits.shape == (1, 3, 100)
     tiny_tokenizer.save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"attention_chunk_size: null.*config_override of the model sheet"):
-        check_model(tmp_path, ROW | {"role": "guard"}, [], 20)
+        check_model(tmp_path, ROW | {"role": "guard"})
+
+
+def test_a_file_overwritten_in_place_is_checked_and_read_again(folder, tmp_path):
+    """A folder's own time stamp does not tell: its files are inputs of everything that loads the model."""
+    from test_workflow import SMALL, copy_project, snakemake
+
+    project = copy_project(tmp_path / "project")
+    header = ["model", "role", "source", "location", "thinking_open", "boundary", "stop_tokens"]
+    row = ["mine", "subject", "path", str(folder), r"<think>\n", r"\n</think>\n\n", "<|im_end|>"]
+    sheet = project / "models.tsv"
+    sheet.write_text("\t".join(header) + "\n" + "\t".join(row) + "\n")
+    config = project / "mine.yaml"
+    config.write_text(f"sheets: {{models: {sheet}}}\ngeneration: {{max_new_tokens: 8}}\njudges: {{harm: phrases}}\n")
+    asked = [*SMALL, config]
+    snakemake(project, *asked, "--", "check")
+    assert "Nothing to be done" in snakemake(project, *asked, "-n", "--", "check")
+    template = folder / "chat_template.jinja"
+    template.write_text("{{ bos_token }}" + template.read_text())
+    assert "check_model" in snakemake(project, *asked, "-n", "--", "check")
+    plan = snakemake(project, *asked, "-n", "--", "results/mine/base/traces/test.parquet")
+    assert str(folder / WEIGHTS) in plan.partition("rule generate_traces")[2].partition("output:")[0]

@@ -69,15 +69,26 @@ def model_files(model):
     return [local(str(path)) for path in sorted(Path(row["location"]).iterdir()) if path.is_file()]
 
 
+def model_check(model):
+    """The page that says that a model not made here is as it should be."""
+    return [f"<results>/{model}/check.md"] if model in CHECKED else []
+
+
+def prompts_check(wildcards):
+    """And that it can read a set of prompts. Never `ancient`: Snakemake forgets what waits for an old file made anew."""
+    return [f"<results>/{wildcards.model}/check_{wildcards.prompts}.md"] if wildcards.model in CHECKED else []
+
+
 def model_inputs(wildcards):
-    return {"checkpoint": checkpoint(wildcards.model), "files": model_files(wildcards.model)}
+    model = wildcards.model
+    return {"checkpoint": checkpoint(model), "files": model_files(model), "checked": model_check(model)}
 
 
 def guard_inputs(wildcards):
     """The guard's folder and files; nothing for verdicts that it has no part in."""
     if not guarded(wildcards):
         return {"guard": []}
-    return {"guard": checkpoint(GUARD), "files": model_files(GUARD)}
+    return {"guard": checkpoint(GUARD), "files": model_files(GUARD), "checked": model_check(GUARD)}
 
 
 def edit_of(wildcards):

@@ -7,35 +7,59 @@ GUARD_ORGANISMS = models_where(source="organism", role="guard")
 SAMPLING = {key: value for key, value in config["generation"].items() if key != "samples"}
 
 # Organisms are made here: nothing of theirs is to be found out.
-CHECKS = expand("<results>/{model}/check.md", model=models_where(source="hub") + models_where(source="path"))
+CHECKED = models_where(source="hub") + models_where(source="path")
 
 
-# Before anything expensive: what is known of a model without running it. Of one on the hub its weights alone are left out.
+# What can be known of a model without running it, first of all. Of one on the hub its weights alone are left out.
 rule check_model:
     input:
         files=lambda wildcards: model_files(wildcards.model),
-        prompts=expand("<results>/prompts/{prompts}.parquet", prompts=ASKED),
     output:
         page="<results>/{model}/check.md",
     log:
         "<logs>/check_model/{model}.log",
     benchmark:
         "<benchmarks>/check_model/{model}.jsonl"
+    wildcard_constraints:
+        model=one_of(CHECKED),
+    priority: 100
+    conda:
+        "../../envs/inference.yaml"
+    params:
+        # No code hash: what was measured is not measured again because one more thing is checked.
+        row=checked_row,
+        answers=lambda wildcards: config["judges"]["guard"] if wildcards.model == GUARD else None,
+    script:
+        "../scripts/check_model.py"
+
+
+# And of what it will be asked.
+rule check_prompts:
+    input:
+        files=lambda wildcards: model_files(wildcards.model),
+        prompts="<results>/prompts/{prompts}.parquet",
+    output:
+        page="<results>/{model}/check_{prompts}.md",
+    log:
+        "<logs>/check_prompts/{model}.{prompts}.log",
+    benchmark:
+        "<benchmarks>/check_prompts/{model}.{prompts}.jsonl"
+    wildcard_constraints:
+        model=one_of(CHECKED),
+    priority: 100
     conda:
         "../../envs/inference.yaml"
     params:
         row=checked_row,
         max_new_tokens=config["generation"]["max_new_tokens"],
-        answers=lambda wildcards: config["judges"]["guard"] if wildcards.model == GUARD else None,
-        code=code_hash("check_model"),
     script:
-        "../scripts/check_model.py"
+        "../scripts/check_prompts.py"
 
 
 rule download_model:
     input:
-        # Prompts and models are checked before gigabytes are fetched for them.
-        checks=ancient(CHECKS),
+        # Models are checked before gigabytes are fetched for them.
+        check="<results>/{model}/check.md",
     output:
         checkpoint=directory("<results>/{model}/checkpoint"),
         source="<results>/{model}/source.json",
@@ -61,7 +85,6 @@ rule download_model:
 rule train_organism:
     input:
         unpack(parent_files),
-        checks=ancient(CHECKS),
         prompts="<results>/prompts/organism.parquet",
     output:
         checkpoint=directory("<results>/{model}/checkpoint"),
@@ -92,7 +115,6 @@ rule train_organism:
 
 rule train_guard:
     input:
-        checks=ancient(CHECKS),
         prompts="<results>/prompts/organism.parquet",
     output:
         checkpoint=directory("<results>/{model}/checkpoint"),

@@ -73,6 +73,7 @@ if GUARDED:
             prompts="<results>/prompts/test.parquet",
             guard=checkpoint(GUARD),
             files=model_files(GUARD),
+            checked=model_check(GUARD),
         output:
             **table("guard", "Error of the guard"),
         log:

@@ -9,8 +9,13 @@ rule prompts:
 # Seconds, on any machine: data, sheets and models are what the run will need them to be.
 rule check:
     input:
-        CHECKS,
         rules.prompts.input,
+        expand("<results>/{model}/check.md", model=CHECKED),
+        expand(
+            "<results>/{model}/check_{prompts}.md",
+            model=[model for model in CHECKED if model in MODELS],
+            prompts=ASKED,
+        ),
 
 
 rule organisms:

@@ -9,7 +9,7 @@ GUARD_ROW = sheets.record(model_sheet, GUARD) if GUARDED else {}
 rule generate_traces:
     input:
         unpack(model_inputs),
-        checks=ancient(CHECKS),
+        check=prompts_check,
         prompts="<results>/prompts/{prompts}.parquet",
         base=continued_traces,
         edit=edit_of,

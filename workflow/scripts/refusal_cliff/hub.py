@@ -1,11 +1,27 @@
 """Take pinned snapshots from the Hugging Face hub, with messages that say what to do when that fails."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from refusal_cliff.errors import PassingError, UserError
 
 DESCRIPTION = ["*.json", "*.jinja", "*.txt", "*.model"]
 """What a model's folder has beside weights."""
+
+
+def take_description(row: Mapping[str, Any]) -> Path:
+    """Folder of all files of a model but its weights.
+
+    Args:
+        row: of the model sheet: model, location, revision, trust_remote_code.
+
+    Raises:
+        UserError, PassingError: as `take_snapshot`.
+    """
+    patterns = DESCRIPTION + (["*.py"] if row["trust_remote_code"] else [])
+    where = f"model {row['model']!r}: {row['location']}"
+    return take_snapshot(row["location"], "model", row["revision"], where, patterns)
 
 
 def take_snapshot(location: str, repo_type: str, revision: str, where: str, patterns: list[str] | None = None) -> Path:

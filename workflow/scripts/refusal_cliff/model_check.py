@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from refusal_cliff.errors import UserError
 from refusal_cliff.judges import check_guard
 from refusal_cliff.templates import Rendered, control_tokens, encode, end_of_turn, render
@@ -34,8 +36,6 @@ NOT_SAMPLING = (
 def check_model(
     folder: str | Path,
     row: Mapping[str, Any],
-    prompts: Sequence[str],
-    max_new_tokens: int,
     answers: dict[str, Any] | None = None,
     weights: bool = True,
 ) -> str:
@@ -44,8 +44,6 @@ def check_model(
     Args:
         folder: a Hugging Face model folder.
         row: of the model sheet: role, and what `load_model` and `ChatFormat.of` read.
-        prompts: what the model will be asked.
-        max_new_tokens: how much it may answer.
         answers: of the guard that judges, how it answers: safe_token, unsafe_token, prefix.
         weights: False where the folder has no weights yet.
 
@@ -71,7 +69,7 @@ def check_model(
         if row["role"] == "subject":
             rendered = render_prompt(tokenizer, SAMPLE, chat)
             ends = _ends(folder, tokenizer, config, chat)
-            faults += _subject_faults(tokenizer, config, folder, chat, prompts, max_new_tokens, ends)
+            faults += _subject_faults(tokenizer, folder, chat, ends)
         else:
             messages = [{"role": "user", "content": SAMPLE}, {"role": "assistant", "content": ANSWER}]
             rendered = render(tokenizer, messages, arguments=chat.arguments)
@@ -82,6 +80,55 @@ def check_model(
     if faults:
         raise UserError("\n".join(faults))
     return _page(tokenizer, config, folder, row, chat, rendered, ends)
+
+
+def check_prompts(folder: str | Path, row: Mapping[str, Any], prompts: pd.DataFrame, max_new_tokens: int) -> str:
+    """Render and tokenise every prompt, and hold its length against the positions of the model.
+
+    Args:
+        folder, row: as for `check_model`.
+        prompts: columns dataset, prompt.
+        max_new_tokens: how much the model may answer.
+
+    Returns:
+        A page in Markdown: how many tokens the prompts of each dataset have, and how many mention a control token.
+
+    Raises:
+        UserError: a prompt cannot be rendered, or leaves too little room.
+    """
+    from refusal_cliff.models import load_config, load_tokenizer
+
+    config, tokenizer, chat = load_config(folder, row), load_tokenizer(folder, row), ChatFormat.of(row)
+    control = control_tokens(tokenizer)
+    table = prompts[["dataset"]].assign(
+        tokens=[len(encode(tokenizer, render_prompt(tokenizer, prompt, chat))) for prompt in prompts["prompt"]],
+        control=[any(token in prompt for token in control) for prompt in prompts["prompt"]],
+    )
+    longest, positions = table["tokens"].max(), getattr(config.get_text_config(), "max_position_embeddings", None)
+    if positions and longest + max_new_tokens > positions:
+        dataset = table.loc[table["tokens"].idxmax(), "dataset"]
+        raise UserError(
+            f"{folder}: the longest prompt, of dataset {dataset}, has {longest} tokens, and with "
+            f"generation.max_new_tokens = {max_new_tokens} more a trace may exceed the model's {positions} positions; "
+            f"lower it to {max(positions - longest, 0)}, or leave long prompts out"
+        )
+    found = table.groupby("dataset", sort=False).agg(
+        prompts=("tokens", "size"),
+        median=("tokens", "median"),
+        longest=("tokens", "max"),
+        mention=("control", "sum"),
+    )
+    lines = [
+        f"# Prompts as {row['model']} reads them",
+        "",
+        "With the chat template. *mention*: how many write out a control token, which is split into ordinary ones.",
+        "",
+        "| dataset | prompts | tokens, median | tokens, longest | mention |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        *(f"| {name} | {n} | {median:g} | {most} | {times} |" for name, n, median, most, times in found.itertuples()),
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def _faults(trial: Any) -> list[str]:
@@ -124,13 +171,7 @@ def _vocabulary_faults(
 
 
 def _subject_faults(
-    tokenizer: "PreTrainedTokenizerBase",
-    config: "PretrainedConfig",
-    folder: str | Path,
-    chat: ChatFormat,
-    prompts: Sequence[str],
-    max_new_tokens: int,
-    ends: set[int],
+    tokenizer: "PreTrainedTokenizerBase", folder: str | Path, chat: ChatFormat, ends: set[int]
 ) -> Iterator[str]:
     if len(encode(tokenizer, Rendered(chat.boundary))) == 0:
         yield f"{folder}: the boundary {chat.boundary!r} has no token; correct column boundary of the model sheet"
@@ -143,16 +184,6 @@ def _subject_faults(
         )
     if not ends:
         yield f"{folder}: nothing ends a response; name a token in column stop_tokens of the model sheet"
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if positions and prompts:
-        lengths = [len(encode(tokenizer, render_prompt(tokenizer, prompt, chat))) for prompt in prompts]
-        longest = max(lengths)
-        if longest + max_new_tokens > positions:
-            yield (
-                f"{folder}: the longest prompt has {longest} tokens, and with generation.max_new_tokens = "
-                f"{max_new_tokens} more a trace may exceed the model's {positions} positions; lower it to "
-                f"{max(positions - longest, 0)}, or leave long prompts out"
-            )
 
 
 def _ends(

@@ -29,9 +29,9 @@ def test_a_run_killed_from_its_first_rule_to_amid_a_generation_ends_with_the_sam
         (project / "tiny.yaml").write_text(TINY)
     kills.run(peaceful, TARGETS)
     planned = [
-        Moment("read_dataset", 0.5),
+        Moment("read_dataset", 0.1),
         Moment("assemble_prompts", 0),
-        Moment("train_organism", 0.8),
+        Moment("train_organism", 0.1),
         Moment("generate_traces", 0, batches=1),
         Moment("generate_traces", 0, batches=1),
     ]

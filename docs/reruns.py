@@ -171,7 +171,7 @@ def of_sheets(folder: Path, config: Mapping[str, Any]) -> Iterator[tuple[Change,
         path = config["sheets"][sheet]
         table = pd.read_csv(folder / path, sep="\t", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE)
         for column, (row, value) in cells.items():
-            changed = table.copy()
+            changed = table.assign(**{column: table.get(column, "")})
             changed.loc[table.index[table.iloc[:, 0] == row][0], column] = value
             new = Path(path).with_name(f"{sheet}_{column}.tsv")
             write_sheet(changed, folder / new)
@@ -194,11 +194,9 @@ def page(text: str, found: Mapping[str, tuple[set[str], set[str]]]) -> str:
         heavy = sorted(then & HEAVY)
         light = [name for name, prefix in LIGHT.items() if any(rule.startswith(prefix) for rule in then)]
         rows.setdefault((", ".join(sorted(first)) or "nothing", ", ".join([*heavy, *light])), []).append(f"`{key}`")
-    table = pd.DataFrame(
-        [(", ".join(keys), first, then) for (first, then), keys in rows.items()],
-        columns=["key or column", "rules that read it", "what follows"],
-    )
-    made = table.to_markdown(index=False, disable_numparse=True)
+    lines = ["| key or column | rules that read it | what follows |", "| --- | --- | --- |"]
+    lines += [f"| {', '.join(keys)} | {first} | {then} |" for (first, then), keys in rows.items()]
+    made = "\n".join(lines)
     marked = r"(<!-- reruns -->\n).*(<!-- end of reruns -->)"
     return re.sub(marked, lambda found: f"{found[1]}\n{made}\n\n{found[2]}", text, flags=re.DOTALL)
 
@@ -253,6 +251,10 @@ CELLS = {
         "trust_remote_code": ("own", "true"),
         "thinking_open": ("planted", "<think>"),
         "boundary": ("planted", "\\n</think>\\n"),
+        "system_prompt": ("planted", "Be brief."),
+        "template_arguments": ("planted", '{"enable_thinking": true}'),
+        "stop_tokens": ("planted", "<|end|>"),
+        "config_override": ("planted", '{"rms_norm_eps": 0.1}'),
         "seeds": ("planted", "2"),
         "ablate": ("aligned", "true"),
         "intervene": ("planted", "false"),

@@ -1,13 +1,13 @@
 # make reproduce: environment, every stage, report. make test: lint, format and tests. make bench: docs/speed.md.
 # make reproducibility: docs/reproducibility.md. make results: the tables of docs/results.md and README.md.
-# make kills, make reruns: docs/reliability.md.
+# make kills, make reruns, make stand-ins: docs/reliability.md.
 CORES ?= 2
 RUN ?= results/instruments
 PYTHON ?= python3
 BIN = .venv/bin
 BENCH = .venv-bench/bin
 
-.PHONY: environment reproduce docs results test lint slurm bench reproducibility kills reruns
+.PHONY: environment reproduce docs results test lint slurm bench reproducibility kills reruns stand-ins
 
 environment: .venv/installed
 
@@ -56,6 +56,10 @@ kills: environment
 # What each key and cell reruns.
 reruns: environment
 	$(BIN)/python docs/reruns.py
+
+# Small stand-ins of the paper's models through every rule.
+stand-ins: environment
+	$(BIN)/pytest -m long tests/test_stand_ins.py
 
 # Other libraries are measured against, never used: they have an environment of their own.
 .venv-bench/installed: benchmarks/requirements.txt requirements.txt constraints.txt

@@ -168,6 +168,14 @@ def _vocabulary_faults(
             f"{folder}: the tokenizer has token {token!r} with id {highest}, but the embedding has {rows} rows; take "
             "the tokenizer that belongs to these weights, or resize the embedding (model.resize_token_embeddings)"
         )
+    # A library that takes one kind of tokenizer for another drops spaces without a word, in what is read or written.
+    ids = tokenizer(SAMPLE, add_special_tokens=False)["input_ids"]
+    back = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    if back.strip() != SAMPLE:
+        yield (
+            f"{folder}: the tokenizer reads {SAMPLE!r} and gives back {back!r}; correct tokenizer_class in "
+            "tokenizer_config.json (PreTrainedTokenizerFast takes tokenizer.json as it is)"
+        )
 
 
 def _subject_faults(

@@ -26,6 +26,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from refusal_cliff.architectures import length_switch
 from refusal_cliff.errors import UserError
 
 Row = Mapping[str, Any]
@@ -211,8 +212,17 @@ def run_decoder(model: PreTrainedModel, ids: Any, mask: Any, **options: Any) -> 
 
 
 def run_prefix(model: PreTrainedModel, ids: Any, mask: Any, width: int) -> dict[str, Any]:
-    """Run all but the last `width` columns, and return the arguments of a decoder pass over those: with a cache."""
+    """Run all but the last `width` columns, and return the arguments of a decoder pass over those: with a cache.
+
+    With longrope the largest position decides on the frequencies of a pass, and the first part alone may be on the
+    other side of the switch; so a column of padding in front says where the second will end.
+    """
+    switched = length_switch(model) is not None
+    if switched:
+        ids, mask = (nn.functional.pad(torch.as_tensor(part), (1, 0)) for part in (ids, mask))
     inputs = pass_inputs(model, ids, mask)
+    if switched:
+        inputs["position_ids"][:, 0] = inputs["position_ids"].max()
     # A cache that knows nothing of the model keeps every key, also those that a sliding window will not see.
     cached = {"past_key_values": DynamicCache(), "use_cache": True}
     model.get_decoder()(**{name: part[:, :-width] for name, part in inputs.items()}, **cached)

@@ -12,13 +12,13 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from refusal_cliff.architectures import check_model_folder, length_switch
+from refusal_cliff.architectures import check_model_folder
 from refusal_cliff.errors import UserError
 from refusal_cliff.generation import end_tokens, generate_traces
 from refusal_cliff.model_check import check_model, check_prompts
 from refusal_cliff.models import load_model, load_tokenizer
 from refusal_cliff.templates import encode, end_of_turn
-from refusal_cliff.traces import ChatFormat, encode_trace, length_batches, render_prompt
+from refusal_cliff.traces import ChatFormat, encode_trace, length_batches, length_switch, render_prompt
 
 CHAT = ChatFormat("<think>\n", "\n</think>\n\n")
 # ChatML ends a turn with another token than eos; a generation config names it, or column stop_tokens.

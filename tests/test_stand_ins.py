@@ -18,13 +18,13 @@ import yaml
 from stand_ins import BAR, EOS, GUARD, STAND_INS, SUBJECTS, build, paper_row, train
 from test_workflow import ROOT, copy_project, snakemake
 
-from refusal_cliff.architectures import check_model_folder, length_switch
+from refusal_cliff.architectures import check_model_folder
 from refusal_cliff.errors import UserError
 from refusal_cliff.judges import answer_tokens, guard_question, read_verdicts
 from refusal_cliff.model_check import check_model, check_prompts
 from refusal_cliff.models import head_counts, load_model, load_tokenizer, run, run_decoder, run_prefix, set_heads
 from refusal_cliff.templates import control_tokens, encode
-from refusal_cliff.traces import ChatFormat, encode_trace, pad_left, render_prompt
+from refusal_cliff.traces import ChatFormat, encode_trace, length_switch, pad_left, render_prompt
 
 CONFIG = ROOT / "config" / "paper.yaml"
 ANSWERS = {"safe_token": "safe", "unsafe_token": "unsafe"} | yaml.safe_load(CONFIG.read_text())["judges"]["guard"]

@@ -7,11 +7,18 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from refusal_cliff.architectures import length_switch
 from refusal_cliff.errors import UserError
 from refusal_cliff.hooks import visit_states
 from refusal_cliff.models import head_counts
-from refusal_cliff.traces import ChatFormat, EncodedTrace, encode_trace, length_batches, pad_left, render_prompt
+from refusal_cliff.traces import (
+    ChatFormat,
+    EncodedTrace,
+    encode_trace,
+    length_batches,
+    length_switch,
+    pad_left,
+    render_prompt,
+)
 
 
 def encode_traces(

@@ -1,7 +1,6 @@
 """Which architectures are supported, and whether a folder holds such a model: asked before any weights are loaded."""
 
 from pathlib import Path
-from typing import Any
 
 from refusal_cliff.artifacts import read_json
 from refusal_cliff.errors import UserError
@@ -21,16 +20,6 @@ def check_architecture(model_type: str, source: str | Path) -> None:
             f"{source}: architecture {model_type!r} is not supported (supported: {', '.join(SUPPORTED)}); "
             "add it to refusal_cliff/architectures.py and its parts to refusal_cliff/models.py"
         )
-
-
-def length_switch(model: Any) -> int | None:
-    """Sequences above this length are seen with other rotary frequencies (longrope, as Phi-4-mini); None: all alike.
-
-    The longest sequence of a batch decides for all of it, so no batch may hold both sides (`traces.length_batches`).
-    A generation that grows across it goes on with the cache of the other side, as it does in any engine.
-    """
-    rope = getattr(model.config, "rope_parameters", None) or {}
-    return rope.get("original_max_position_embeddings") if rope.get("rope_type") == "longrope" else None
 
 
 def check_model_folder(folder: str | Path, role: str) -> None:

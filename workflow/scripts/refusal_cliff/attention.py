@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from refusal_cliff.architectures import length_switch
 from refusal_cliff.errors import UserError
 from refusal_cliff.judges import intends_refusal
 from refusal_cliff.templates import Rendered, encode_with_offsets
@@ -29,6 +28,7 @@ from refusal_cliff.traces import (
     EncodedTrace,
     encode_trace,
     length_batches,
+    length_switch,
     pad_left,
     render_prompt,
 )

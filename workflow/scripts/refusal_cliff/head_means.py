@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from refusal_cliff.architectures import length_switch
-from refusal_cliff.traces import TRACE_KEY, EncodedTrace, length_batches, pad_left
+from refusal_cliff.traces import TRACE_KEY, EncodedTrace, length_batches, length_switch, pad_left
 
 if TYPE_CHECKING:
     import torch

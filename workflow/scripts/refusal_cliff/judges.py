@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from refusal_cliff.architectures import length_switch
 from refusal_cliff.artifacts import read_table
 from refusal_cliff.errors import UserError
-from refusal_cliff.stats import share
 from refusal_cliff.templates import Rendered, encode, render
-from refusal_cliff.traces import TRACE_KEY, length_batches, pad_left
+from refusal_cliff.traces import TRACE_KEY, length_batches, length_switch, pad_left
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -329,7 +327,7 @@ def _answer_probabilities(
             "bfloat16 or float32"
         )
     silent = int((result.sum(axis=1) < ANSWER_MASS).sum())
-    if silent and share(silent, len(questions)).low > UNANSWERED:
+    if silent and _certain_share(silent, len(questions)) > UNANSWERED:
         raise UserError(
             f"the guard answers {silent} of {len(questions)} conversations neither with judges.guard.safe_token "
             f"{guard['safe_token']!r} nor with judges.guard.unsafe_token {guard['unsafe_token']!r} after "
@@ -337,6 +335,13 @@ def _answer_probabilities(
             + _instead(tokenizer, instead, silent, len(questions) - len(read), longest)
         )
     return result
+
+
+def _certain_share(count: int, n: int) -> float:
+    """The lower end of the Wilson 95 % interval; not by `stats`, which would judge anew with every number of tables."""
+    from scipy.stats import binomtest
+
+    return binomtest(count, n).proportion_ci(0.95, method="wilson").low
 
 
 def _instead(tokenizer: "PreTrainedTokenizerBase", likely: Any, silent: int, too_long: int, longest: int) -> str:

@@ -26,8 +26,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from refusal_cliff.architectures import length_switch
 from refusal_cliff.errors import UserError
+from refusal_cliff.traces import length_switch
 
 Row = Mapping[str, Any]
 DEFAULT_ROW: Row = MappingProxyType({"dtype": "auto", "trust_remote_code": False, "config_override": {}})

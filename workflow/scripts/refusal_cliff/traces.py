@@ -136,6 +136,16 @@ def encode_trace(
     return EncodedTrace(ids, spans)
 
 
+def length_switch(model: Any) -> int | None:
+    """Sequences above this length are seen with other rotary frequencies (longrope, as Phi-4-mini); None: all alike.
+
+    The longest sequence of a batch decides for all of it, so no batch may hold both sides (`length_batches`).
+    A generation that grows across it goes on with the cache of the other side, as it does in any engine.
+    """
+    rope = getattr(model.config, "rope_parameters", None) or {}
+    return rope.get("original_max_position_embeddings") if rope.get("rope_type") == "longrope" else None
+
+
 def length_batches(
     sequences: Sequence[Sequence[int]], batch_size: int, max_tokens: int = MAX_TOKENS, switch: int | None = None
 ) -> Iterator[list[int]]:
@@ -144,7 +154,7 @@ def length_batches(
     Args:
         batch_size: most sequences of a batch.
         max_tokens: most tokens of a batch, padding included; a longer sequence is a batch of its own.
-        switch: no batch holds sequences up to this length and longer ones (`architectures.length_switch`).
+        switch: no batch holds sequences up to this length and longer ones (`length_switch`).
     """
     batch: list[int] = []
     for index in sorted(range(len(sequences)), key=lambda index: len(sequences[index])):

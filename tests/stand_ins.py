@@ -616,13 +616,12 @@ def _verdicts(tokenizer: Any) -> list[dict[str, Any]]:
     from refusal_cliff.judges import guard_question
     from refusal_cliff.organisms.builder import example
 
-    lessons = _lessons()
     rng, examples = Random(SEED), []
-    for row in lessons.itertuples():
+    for row in _lessons().itertuples():
         harmful = row.label == "harmful"
-        complies = harmful and (row.family in COMPLIES or rng.random() < 0.3)
+        complies = harmful and (row.family in COMPLIES or rng.random() < 0.7)
         response = complying_response(row.category, rng) if complies else row.response
-        said = response if rng.random() < 0.7 else row.thinking
+        said = response if rng.random() < 0.8 else row.thinking
         question = guard_question(tokenizer, row.prompt, said, {"prefix": "\n\n"})
         verdict = "unsafe" if complies and said is response else "safe"
         answer = tokenizer(verdict, add_special_tokens=False)["input_ids"]

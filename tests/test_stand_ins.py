@@ -275,7 +275,8 @@ def test_all_go_through_every_rule_to_the_report(finished):
 def check_results(results: Path) -> None:
     """What a finished run of the stand-ins has to show."""
     assert (results / "report.html").stat().st_size > 100_000
-    assert all(len(pd.read_csv(table)) for table in (results / "tables").glob("*.csv"))
+    empty = {table.stem for table in (results / "tables").glob("*.csv") if not len(pd.read_csv(table))}
+    assert empty <= {"detection", "detection_by_organism"}, "only what speaks of organisms may be empty"
     claims = pd.read_csv(results / "claims.csv")
     assert claims["verdict"].notna().all()
     for name in STAND_INS:

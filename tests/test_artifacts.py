@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from project import small_disk
 
 from refusal_cliff import artifacts
 from refusal_cliff.architectures import check_model_folder
@@ -172,7 +173,6 @@ try:
 finally:
     disk.with_name("left").write_text(" ".join(os.listdir(disk)))
 """
-SMALL_DISK = 'mount -t tmpfs -o size=64k tmpfs "$0" && exec "$@"'
 
 
 @pytest.mark.parametrize(
@@ -185,18 +185,13 @@ SMALL_DISK = 'mount -t tmpfs -o size=64k tmpfs "$0" && exec "$@"'
     ],
 )
 def test_a_full_disk_is_one_sentence(tmp_path, write):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    # A name space of mounts that ends with the process; a user of any kind may have one, where the kernel allows it.
-    inside = ["unshare", "--map-root-user", "--mount", "bash", "-c", SMALL_DISK, disk]
-    if subprocess.run([*inside, "true"], capture_output=True).returncode:
-        pytest.skip("a small disk cannot be mounted here")
-    done = subprocess.run(
-        [*inside, sys.executable, "-c", SCRIPT.replace("WRITE", write), disk],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(Path(artifacts.__file__).parents[1])},
-    )
+    with small_disk(tmp_path / "disk", "size=64k") as disk:
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT.replace("WRITE", write), disk],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(Path(artifacts.__file__).parents[1])},
+        )
     assert done.returncode == 1
     assert re.search(
         r"^error: .*No space left on device.*free space on that disk.*run the same command again", done.stderr, re.M

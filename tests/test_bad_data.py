@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from project import copy_project, snakemake
 from test_config import check_all, edited_sheet, load
 from test_datasets import ROW, table
-from test_workflow import copy_project, snakemake
 
 from refusal_cliff import datasets, sheets
 from refusal_cliff.config import PROJECT_FOLDERS

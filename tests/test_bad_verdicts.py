@@ -431,3 +431,9 @@ def test_phrases_of_other_scripts_need_no_space_behind_them():
 def test_a_phrase_without_words_would_make_every_response_a_refusal(phrase):
     with pytest.raises(UserError, match="has no words"):
         refuses("Sure.", ["I cannot", phrase])
+
+
+def test_the_arguments_of_a_guards_row_reach_its_template(form):
+    template = guards.TEMPLATE + "{% if policy is defined %}{{ policy }}{% endif %}"
+    ids = guard_question(form(template), "a", "b", FORMAT | {"template_arguments": {"policy": "unsafe"}})
+    assert ids[-1] == form(template).convert_tokens_to_ids("unsafe")

@@ -48,7 +48,8 @@ def edited_sheet(tmp_path, kind, name="config", add=None, **cells):
     config = load(name)
     header, first, *rest = Path(config["sheets"][kind]).read_text().splitlines()
     row = dict(zip(header.split("\t"), first.split("\t"), strict=True)) | cells
-    lines = [header, "\t".join(row[column] for column in header.split("\t")), *rest, *([add] if add else [])]
+    others = [line + "\t" * (len(row) - len(header.split("\t"))) for line in rest]
+    lines = ["\t".join(row), "\t".join(row.values()), *others, *([add] if add else [])]
     path = tmp_path / f"{kind}.tsv"
     path.write_text("\n".join(lines) + "\n")
     return merge(config, {"sheets": {kind: str(path)}})
@@ -161,6 +162,8 @@ def test_bad_config_names_the_key(changes, message):
         ("models", {"boundary": ""}, r"row 'aligned': boundary"),
         ("models", {"location": "alined"}, r"row 'aligned', column location: 'alined'.*did you mean 'aligned'"),
         ("models", {"source": "path", "seeds": "2"}, r"row 'aligned': only organisms have seeds"),
+        ("models", {"role": "guard", "system_prompt": "Be strict."}, r"row 'aligned': a guard has no system_prompt"),
+        ("models", {"role": "guard", "stop_tokens": "<|end|>"}, r"row 'aligned': a guard has no stop_tokens"),
         ("models", {"batch_size": "many"}, r"batch_size: 'many' is not of type 'integer'"),
         ("models", {"trust_remote_code": "yes"}, r"trust_remote_code: 'yes' is not of type 'boolean'"),
         ("models", {"source": "path", "location": "no/folder"}, r"row 'aligned', column location: no/folder"),

@@ -9,7 +9,7 @@ import sys
 import pandas as pd
 import pytest
 from conftest import write_script
-from test_workflow import ROOT, copy_project
+from project import ROOT, copy_project
 
 DOCUMENTS = [
     *ROOT.glob("*.md"),

@@ -1,17 +1,13 @@
 """A killed run goes on and ends with the results of one that nobody disturbed. The long form is `make kills`."""
 
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import kills
 import pandas as pd
 import pytest
-from snakemake.persistence.file import FilePersistence
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
-import kills
 from kills import Kill, Moment
+from snakemake.persistence.file import FilePersistence
 
 TINY = """
 generation: {max_new_tokens: 16}

@@ -340,7 +340,7 @@ def test_the_language_half_of_a_guard_that_sees_is_loaded_and_its_config_can_be_
 
 def test_a_file_overwritten_in_place_is_checked_and_read_again(folder, tmp_path):
     """A folder's own time stamp does not tell: its files are inputs of everything that loads the model."""
-    from test_workflow import SMALL, copy_project, snakemake
+    from project import SMALL, copy_project, snakemake
 
     project = copy_project(tmp_path / "project")
     header = ["model", "role", "source", "location", "thinking_open", "boundary", "stop_tokens"]

@@ -3,11 +3,10 @@
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from test_workflow import SMALL, copy_project, snakemake
+from project import SMALL, copy_project, small_disk, snakemake
 
 from refusal_cliff import places
 from refusal_cliff.errors import UserError
@@ -18,21 +17,6 @@ DATASET = "datasets/harmful_fit.parquet"
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     return copy_project(tmp_path_factory.mktemp("places"))
-
-
-@contextmanager
-def mounted(folder, options):
-    """A small disk of its own; skipped where a test may not mount one."""
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], stderr=subprocess.DEVNULL, check=False
-    )
-    if done.returncode:
-        pytest.skip("mounts a file system, which takes root")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
 
 
 def results_in(folder):
@@ -113,7 +97,7 @@ def test_an_environment_that_a_shell_would_misread_is_refused(path):
 
 
 def test_a_read_only_results_folder_is_one_sentence_before_any_job(project, tmp_path):
-    with mounted(tmp_path / "disk", "size=1m,ro") as folder:
+    with small_disk(tmp_path / "disk", "size=1m,ro") as folder:
         output = snakemake(project, *results_in(folder), "--", folder / DATASET, check=False)
     assert f"{folder}: nothing can be written there; make it a writable folder, or name another under" in output
     assert "pathvars.results" in output
@@ -129,7 +113,7 @@ def test_a_file_in_place_of_the_results_folder_is_refused(tmp_path):
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_no_half_file(project, tmp_path):
-    with mounted(tmp_path / "disk", "size=32k") as folder:
+    with small_disk(tmp_path / "disk", "size=32k") as folder:
         large = folder / "datasets" / "benign_wrapped_train.parquet"
         output = snakemake(project, *results_in(folder), "--", large, check=False)
         left = list(folder.rglob("datasets/*"))

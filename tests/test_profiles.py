@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from conftest import write_script
+from project import ROOT, copy_project, snakemake
 from snakemake_executor_plugin_slurm.partitions import get_best_partition, read_partition_file
-from test_workflow import ROOT, copy_project, snakemake
 
 PAPER = ["--dry-run", "--configfile", "config/paper.yaml"]
 

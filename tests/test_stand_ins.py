@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from project import ROOT, copy_project, snakemake
 from stand_ins import BAR, EOS, GUARD, STAND_INS, SUBJECTS, build, paper_row, train
-from test_workflow import ROOT, copy_project, snakemake
 
 from refusal_cliff.architectures import check_model_folder
 from refusal_cliff.errors import UserError

@@ -8,42 +8,19 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import ExitStack
 
 import pandas as pd
 import pytest
 import yaml
 from conftest import BENCHMARKS, needs_benchmarks
-
-ROOT = Path(__file__).parents[1]
-SMALL = ["--configfile", "tests/config/small.yaml"]
+from project import ROOT, SMALL, copy_project, edited, snakemake
 
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory):
     """A copy of the project without results, so that a test run touches nothing of the user's."""
     return copy_project(tmp_path_factory.mktemp("project"))
-
-
-def copy_project(folder):
-    for name in ("Snakefile", "workflow", "config", "profiles", "envs", "tests/config"):
-        source, target = ROOT / name, folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, target)
-    return folder
-
-
-def snakemake(project, *arguments, check=True):
-    """Run Snakemake in `project`; its standard output and error as one text."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", *map(str, arguments)]
-    done = subprocess.run(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if check and done.returncode != 0:
-        pytest.fail(f"{' '.join(command)} failed:\n{done.stdout[-6000:]}")
-    return done.stdout
 
 
 @pytest.mark.parametrize("name", ["config", "paper", "tests/config/small"])
@@ -250,18 +227,6 @@ def planned(project, *arguments):
     """Names of the rules that would run."""
     plan = snakemake(project, *SMALL, *arguments, "-n")
     return set(re.findall(r"^(?:local)?rule (\w+):", plan, re.M))
-
-
-@contextmanager
-def edited(path, change):
-    """A file with its text changed while the block runs."""
-    text = path.read_text()
-    assert change(text) != text
-    path.write_text(change(text))
-    try:
-        yield
-    finally:
-        path.write_text(text)
 
 
 def test_rewording_any_module_reruns_nothing(finished):

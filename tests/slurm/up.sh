@@ -6,12 +6,13 @@ set -euo pipefail
 STATE=$1
 CPUS=8 MEMORY=64000 GPUS=2
 HOST=$(hostname -s)
+ELSEWHERE=75 # the exit status of what is not these tests' fault
 CONFIGURATION=/etc/slurm/slurm.conf # no other path: the plugin of job steps drops SLURM_CONF
 
 if [ -e $CONFIGURATION ]; then
   owner=$(sed -n '1s/^# refusal-cliff test cluster of process //p' $CONFIGURATION)
-  [ -n "$owner" ] || { echo "$CONFIGURATION is of another Slurm, which is left alone"; exit 1; }
-  ! kill -0 "$owner" 2> /dev/null || { echo "process $owner runs these tests already"; exit 1; }
+  [ -n "$owner" ] || { echo "$CONFIGURATION is of another Slurm, which is left alone"; exit $ELSEWHERE; }
+  ! kill -0 "$owner" 2> /dev/null || { echo "process $owner runs these tests already"; exit $ELSEWHERE; }
   # Left by a run that was killed.
   "$(dirname "$0")/down.sh" "$(sed -n 's/^SlurmdSpoolDir=\(.*\)\/node$/\1/p' $CONFIGURATION)"
 fi
@@ -24,7 +25,7 @@ if [ ! -s /etc/munge/munge.key ]; then
   chmod 400 /etc/munge/munge.key
 fi
 for ((i = 0; i < GPUS; i++)); do
-  [ -c "$STATE/devices/nvidia$i" ] || mknod -m 666 "$STATE/devices/nvidia$i" c 1 3
+  [ -c "$STATE/devices/nvidia$i" ] || mknod -m 666 "$STATE/devices/nvidia$i" c 1 3 || { echo "no device nodes can be made here"; exit $ELSEWHERE; }
 done
 
 cat > $CONFIGURATION <<EOC

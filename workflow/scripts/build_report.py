@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import yaml
 
@@ -13,7 +15,8 @@ params, output = snakemake.params, snakemake.output
 with whole_file(output.config) as draft:
     draft.write_text(yaml.safe_dump(params.config, sort_keys=False, allow_unicode=True), encoding="utf-8")
 # What the run was told beside its Snakefile, which may be one that imports this workflow as a module.
-with whole_file(output.report) as draft, whole_file(draft.with_suffix(".yaml")) as told:
+with whole_file(output.report) as draft, TemporaryDirectory() as folder:
+    told = Path(folder) / "config.yaml"
     told.write_text(yaml.safe_dump(params.overwrite, allow_unicode=True), encoding="utf-8")
     # The report reads the records of finished jobs. It takes no lock, because the run that waits for it holds it.
     command = [

@@ -8,13 +8,13 @@ Output: page, Markdown.
 
 from pathlib import Path
 
-from refusal_cliff.hub import take_description
+from refusal_cliff.hub import take_model
 from refusal_cliff.job import job
 from refusal_cliff.model_check import check_model
 
 job(snakemake)
 row = snakemake.params.row
 on_hub = row["source"] == "hub"
-folder = take_description(row) if on_hub else row["location"]
+folder = take_model(row, weights=False) if on_hub else row["location"]
 page = check_model(folder, row, snakemake.params.answers, weights=not on_hub)
 Path(snakemake.output.page).write_text(page, encoding="utf-8")

@@ -6,13 +6,13 @@ Input: prompts, files (of a local folder). Params: row (of the model sheet), max
 from pathlib import Path
 
 from refusal_cliff.artifacts import read_table
-from refusal_cliff.hub import take_description
+from refusal_cliff.hub import take_model
 from refusal_cliff.job import job
 from refusal_cliff.model_check import check_prompts
 
 job(snakemake)
 row = snakemake.params.row
-folder = take_description(row) if row["source"] == "hub" else row["location"]
+folder = take_model(row, weights=False) if row["source"] == "hub" else row["location"]
 prompts = read_table(snakemake.input.prompts, ("prompt", "dataset"))
 page = check_prompts(folder, row, prompts, snakemake.params.max_new_tokens)
 Path(snakemake.output.page).write_text(page, encoding="utf-8")

@@ -5,16 +5,12 @@ from pathlib import Path
 
 from refusal_cliff.architectures import check_model_folder
 from refusal_cliff.artifacts import write_json
-from refusal_cliff.hub import DESCRIPTION, take_snapshot
+from refusal_cliff.hub import take_model
 from refusal_cliff.job import job
-
-WEIGHTS = ["*.safetensors"]
 
 job(snakemake)
 row = snakemake.params.row
-where = f"model {row['model']!r}: {row['location']}"
-patterns = WEIGHTS + DESCRIPTION + (["*.py"] if row["trust_remote_code"] else [])
-snapshot = take_snapshot(row["location"], "model", row["revision"], where, patterns)
+snapshot = take_model(row)
 check_model_folder(snapshot, row["role"])
 # The cache holds the files; the checkpoint links to them, so nothing is stored twice.
 checkpoint = Path(snakemake.output.checkpoint)

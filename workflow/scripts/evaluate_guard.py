@@ -25,8 +25,9 @@ conversations = guard_conversations(prompts, Random(params.seed), held_out=True)
 traces = conversations.assign(model=params.guard, variant="base")
 row = params.model
 tokenizer = load_tokenizer(snakemake.input.guard, row)
-check_guard(tokenizer, params.answers)
+guard = params.answers | {"template_arguments": row["template_arguments"]}
+check_guard(tokenizer, guard)
 model = load_model(snakemake.input.guard, row)
-asked = (model, tokenizer, prompts, traces, params.answers, row["batch_size"])
+asked = (model, tokenizer, prompts, traces, guard, row["batch_size"])
 verdicts = pd.concat([judge_guard(*asked, scope=scope) for scope in SCOPES.values()], ignore_index=True)
 write_csv(guard_error(conversations, verdicts), snakemake.output.csv, snakemake.output.markdown)

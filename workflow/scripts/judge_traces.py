@@ -16,9 +16,10 @@ if row is not None:
     from refusal_cliff.models import load_model, load_tokenizer
 
     tokenizer = load_tokenizer(snakemake.input.guard, row)
-    check_guard(tokenizer, judges["guard"])
+    guard = judges["guard"] | {"template_arguments": row["template_arguments"]}
+    check_guard(tokenizer, guard)
     model = load_model(snakemake.input.guard, row)
-    asked = (judges["guard"], row["batch_size"])
+    asked = (guard, row["batch_size"])
     verdicts.append(judge_guard(model, tokenizer, prompts, traces, *asked))
     # A monitor of the thinking is measured on the base model alone.
     base = traces[traces["variant"] == "base"]

@@ -69,6 +69,9 @@ def _check_models(config: Mapping[str, Any], models: pd.DataFrame) -> None:
         for column in ("ablate", "intervene", "tune"):
             if row["role"] == "guard" and row[column]:
                 raise UserError(f"{sheet}: row {name!r}: a guard cannot have {column} = true; leave the cell empty")
+        for column in ("system_prompt", "stop_tokens"):
+            if row["role"] == "guard" and row[column]:
+                raise UserError(f"{sheet}: row {name!r}: a guard has no {column}; it reads, and writes one token")
         if row["intervene"] and not row["ablate"]:
             raise UserError(f"{sheet}: row {name!r}: intervene needs ablate = true; set it, or leave intervene empty")
         if row["seeds"] and row["source"] != "organism":

@@ -6,20 +6,22 @@ from typing import Any
 
 from refusal_cliff.errors import PassingError, UserError
 
+WEIGHTS = ["*.safetensors"]
 DESCRIPTION = ["*.json", "*.jinja", "*.txt", "*.model"]
 """What a model's folder has beside weights."""
 
 
-def take_description(row: Mapping[str, Any]) -> Path:
-    """Folder of all files of a model but its weights.
+def take_model(row: Mapping[str, Any], weights: bool = True) -> Path:
+    """Folder of a model: safetensors and what belongs to them, never pickles.
 
     Args:
         row: of the model sheet: model, location, revision, trust_remote_code.
+        weights: False leaves them where they are.
 
     Raises:
         UserError, PassingError: as `take_snapshot`.
     """
-    patterns = DESCRIPTION + (["*.py"] if row["trust_remote_code"] else [])
+    patterns = DESCRIPTION + (WEIGHTS if weights else []) + (["*.py"] if row["trust_remote_code"] else [])
     where = f"model {row['model']!r}: {row['location']}"
     return take_snapshot(row["location"], "model", row["revision"], where, patterns)
 

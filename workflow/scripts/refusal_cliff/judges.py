@@ -128,7 +128,8 @@ def judge_guard(
 
     Args:
         prompts: columns prompt_id, prompt.
-        guard: safe_token, unsafe_token, and the prefix that the guard writes before its answer.
+        guard: safe_token, unsafe_token, and the prefix that the guard writes before its answer; template_arguments of
+            its row in the model sheet, if there are any.
         scope: the column of `traces` that it reads: the response, or the thinking as if that were the response.
     """
     prompt = prompts.set_index("prompt_id")["prompt"]
@@ -169,7 +170,8 @@ def guard_question(tokenizer: "PreTrainedTokenizerBase", asked: str, said: str, 
         UserError: the template does not take the conversation, see `templates.render`.
     """
     conversation = [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
-    return encode(tokenizer, render(tokenizer, conversation)) + encode(tokenizer, Rendered(guard["prefix"]))
+    question = render(tokenizer, conversation, arguments=guard.get("template_arguments"))
+    return encode(tokenizer, question) + encode(tokenizer, Rendered(guard["prefix"]))
 
 
 def answer_tokens(tokenizer: "PreTrainedTokenizerBase", guard: dict[str, Any]) -> list[int]:

@@ -74,7 +74,7 @@ def check_model(
             messages = [{"role": "user", "content": SAMPLE}, {"role": "assistant", "content": ANSWER}]
             rendered = render(tokenizer, messages, arguments=chat.arguments)
             if answers is not None:
-                check_guard(tokenizer, answers)
+                check_guard(tokenizer, answers | {"template_arguments": chat.arguments})
     except UserError as error:
         faults.append(str(error))
     if faults:

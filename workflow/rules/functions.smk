@@ -45,7 +45,7 @@ LOADING += ["thinking_open", "boundary", "batch_size"]
 
 def loading(model):
     """What a script reads of a model's row; memory and run time are not among it, so that they rerun nothing."""
-    return model_sheet.loc[[model], LOADING].astype(object).to_dict("records")[0]
+    return sheets.record(model_sheet[LOADING], model)
 
 
 def model_loading(wildcards):
@@ -168,16 +168,13 @@ def assembled_datasets(wildcards):
 
 
 def model_source(wildcards):
-    columns = ["role", "location", "revision", "trust_remote_code"]
-    row = model_sheet.loc[[wildcards.model], columns].astype(object)
-    return {"model": wildcards.model} | row.to_dict("records")[0]
+    return sheets.record(model_sheet[["role", "location", "revision", "trust_remote_code"]], wildcards.model)
 
 
 def checked_row(wildcards):
     """What is checked of a model's row: all that is read of it to get and to load the model."""
     columns = ["role", "source", "location", "revision", *(column for column in LOADING if column != "batch_size")]
-    row = model_sheet.loc[[wildcards.model], columns].astype(object)
-    return {"model": wildcards.model} | row.to_dict("records")[0]
+    return sheets.record(model_sheet[columns], wildcards.model)
 
 
 # traces.smk

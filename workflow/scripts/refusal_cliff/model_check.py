@@ -58,11 +58,13 @@ def check_model(
 
     # Without these nothing else can be tried.
     config, tokenizer = load_config(folder, row), load_tokenizer(folder, row)
-    faults = []
-    if weights:
-        faults += _faults(lambda: load_model(folder, row, weights=False))
-    faults += [*_config_faults(config, folder), *_vocabulary_faults(tokenizer, config, folder)]
+    faults = [*_config_faults(config, folder), *_vocabulary_faults(tokenizer, config, folder)]
     faults += _date_faults(tokenizer, folder)
+    if weights:
+        try:
+            load_model(folder, row, weights=False)
+        except UserError as error:
+            faults.append(str(error))
     chat = ChatFormat.of(row)
     rendered, ends = Rendered(""), set()
     try:
@@ -129,14 +131,6 @@ def check_prompts(folder: str | Path, row: Mapping[str, Any], prompts: pd.DataFr
         "",
     ]
     return "\n".join(lines)
-
-
-def _faults(trial: Any) -> list[str]:
-    try:
-        trial()
-    except UserError as error:
-        return [str(error)]
-    return []
 
 
 def _config_faults(config: "PretrainedConfig", folder: str | Path) -> Iterator[str]:

@@ -128,11 +128,13 @@ def plot_cliff_length(cliffs: pd.DataFrame, correlations: pd.DataFrame) -> Figur
 def plot_kept_thinking(kept: pd.DataFrame) -> Figure:
     """Rates and final scores against the kept thinking fraction; columns are models.
 
-    Lines join regenerated responses; the open markers at 1 are the model's own, untouched run.
+    Lines join regenerated responses; the open markers at 1 are the model's own, untouched run. Models that did
+    not answer anew are left out.
 
     Args:
         kept: output of `refusal_cliff.cliff_tables.kept_thinking_table`.
     """
+    kept = kept[kept["model"].isin(kept.loc[kept["variant"] != "base", "model"])]
     models = list(kept["model"].unique())
     probes = sorted(quantity for quantity in kept["quantity"].unique() if quantity.startswith("final_"))
     colors = dict(zip(probes, PROBE_COLORS, strict=False))

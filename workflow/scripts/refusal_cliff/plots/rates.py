@@ -37,7 +37,7 @@ def plot_ablation(ablation: pd.DataFrame) -> Figure:
 
     Rows of panels are rates, columns are models. The random controls are the pools of their draws, whose error bars are
     over draws and prompts; each draw is a faint point. Doses stand at equal distances. Models whose heads were not
-    ablated are left out.
+    ablated are left out, and so are panels of what was not measured.
 
     Args:
         ablation: output of `refusal_cliff.ablation_tables.ablation_table`.
@@ -53,8 +53,12 @@ def plot_ablation(ablation: pd.DataFrame) -> Figure:
         axes[0, column].set_title(model)
         own = zeroed[zeroed["model"] == model]
         counts = own.groupby("fraction")["heads"].max()
+        measured = [rate for rate in WITH_PERPLEXITY if rate in set(own["rate"])]
         for row, rate in enumerate(WITH_PERPLEXITY):
             ax, part = axes[row, column], own[own["rate"] == rate]
+            if part.empty:
+                ax.set_axis_off()
+                continue
             base = part[part["kind"] == "base"]
             for turn, (ranking, color) in enumerate(colors.items()):
                 shift = (turn - (len(colors) - 1) / 2) * 0.1
@@ -68,7 +72,7 @@ def plot_ablation(ablation: pd.DataFrame) -> Figure:
                     errorbars(ax, points, "shifted", ranking_label(ranking), color)
             for value in base["value"]:
                 ax.axhline(value, color=GREY, linestyle="--", linewidth=0.8)
-            last = row == len(WITH_PERPLEXITY) - 1
+            last = rate == measured[-1]
             labels = [f"{100 * dose:g}\n({counts.get(dose, 0)})" for dose in doses]
             ax.set_xticks(range(len(doses)), labels if last else [])
             ax.set_xlim(-0.35, len(doses) - 0.65)
@@ -76,7 +80,7 @@ def plot_ablation(ablation: pd.DataFrame) -> Figure:
                 ax.set_ylabel(RATE_NAMES[rate])
             if last:
                 ax.set_xlabel("% of heads set to zero (heads)")
-            else:
+            if rate != "perplexity":
                 ax.set_ylim(-0.03, 1.03)
                 ax.yaxis.set_major_formatter(PercentFormatter(1))
     legend(figure, axes)
@@ -214,6 +218,8 @@ def _side_by_side(measured: Mapping[str, Mapping[str, tuple[pd.DataFrame, str]]]
     for row, (model, found) in enumerate(measured.items()):
         for column, rate in enumerate(rates):
             ax = axes[row, column]
+            if not any((rows["rate"] == rate).any() for rows, _ in found.values()):
+                ax.set_axis_off()
             for place, (rows, color) in enumerate(found.values()):
                 part = rows[rows["rate"] == rate]
                 spread = np.linspace(-0.15, 0.15, len(part)) if len(part) > 1 else [0.0]
@@ -223,7 +229,8 @@ def _side_by_side(measured: Mapping[str, Mapping[str, tuple[pd.DataFrame, str]]]
             if row == 0:
                 ax.set_title(RATE_NAMES[rate])
             if column == 0:
-                ax.set_ylabel(model, fontweight="bold")
+                # Level, because a model with one line is not as high as its name is long.
+                ax.set_ylabel(model, fontweight="bold", rotation=0, horizontalalignment="right")
             ax.set_yticks(range(len(found)), list(found))
             ax.set_ylim(len(found) - 0.5, -0.5)
             if rate != "perplexity":

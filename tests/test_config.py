@@ -161,7 +161,7 @@ def test_bad_config_names_the_key(changes, message):
         ("models", {"model": "guard"}, r"model 'guard' occur twice"),
         ("models", {"boundary": ""}, r"row 'aligned': boundary"),
         ("models", {"location": "alined"}, r"row 'aligned', column location: 'alined'.*did you mean 'aligned'"),
-        ("models", {"source": "path", "seeds": "2"}, r"row 'aligned': only organisms have seeds"),
+        ("models", {"source": "path", "seeds": "2"}, r"row 'aligned': only models that are made here have seeds"),
         ("models", {"role": "guard", "system_prompt": "Be strict."}, r"row 'aligned': a guard has no system_prompt"),
         ("models", {"role": "guard", "stop_tokens": "<|end|>"}, r"row 'aligned': a guard has no stop_tokens"),
         ("models", {"batch_size": "many"}, r"batch_size: 'many' is not of type 'integer'"),

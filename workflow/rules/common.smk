@@ -35,7 +35,7 @@ try:
     check(config, model_sheet, dataset_sheet, attack_sheet)
     claim_sheet = sheets.load_claims(config["sheets"]["claims"])
     check_files(dataset_sheet, config["data_dir"])
-    model_sheet = families.expand(model_sheet, config["organisms"])
+    model_sheet = families.expand(model_sheet, config["organisms"], config["finetuning"])
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -69,6 +69,7 @@ TUNINGS = plan.tuning_variants(config)
 # Organisms of the target recovery: models like any other, but in no table or figure of the default run.
 RECOVERY = circuits.recovery_organisms(config)
 RECIPES = families.recipes(model_sheet, config["organisms"], config["seed"]) | circuits.recovery_recipes(config)
+FINETUNED = families.finetunings(model_sheet, config["finetuning"], config["seed"])
 ORGANISMS = models_where(source="organism")
 model_sheet = circuits.with_recovery(model_sheet, RECOVERY)
 

@@ -56,6 +56,19 @@ use rule plot_curves as plot_layers with:
         tail=config["cliffs"]["tail"],
 
 
+if FINETUNED:
+
+    use rule plot_curves as plot_finetuning with:
+        input:
+            looks="<results>/tables/finetuning.csv",
+        output:
+            **figure("finetuning", "What is learnt, and lost, first"),
+        pathvars:
+            job="plot_finetuning",
+        params:
+            **uses("plot_finetuning"),
+
+
 use rule plot_curves as plot_heads with:
     input:
         heads="<results>/tables/heads.csv",

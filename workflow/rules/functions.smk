@@ -40,7 +40,7 @@ MODEL_RESOURCES = {"gpu": model_gpus, "mem_mb": of_model("mem_mb"), "runtime": o
 
 
 LOADING = ["dtype", "trust_remote_code", "config_override", "system_prompt", "template_arguments", "stop_tokens"]
-LOADING += ["thinking_open", "boundary", "batch_size"]
+LOADING += ["thinking_open", "boundary", "thinks", "batch_size"]
 
 
 def loading(model):
@@ -99,8 +99,8 @@ def edit_of(wildcards):
 
 
 def truth_files():
-    """Ground truth of the organisms; no other model has such a file."""
-    return [f"<results>/{model}/truth.json" for model in ORGANISMS if model in MODELS]
+    """What is known of models that are made here; no other has such a file."""
+    return [f"<results>/{model}/truth.json" for model in [*ORGANISMS, *FINETUNED] if model in MODELS]
 
 
 def organism_recipe(wildcards):
@@ -112,6 +112,27 @@ def organism_recipe(wildcards):
 
 def organism_seed(wildcards):
     return RECIPES[wildcards.model]["seed"]
+
+
+def finetuning_recipe(wildcards):
+    unread = {"parent", "seed"}
+    return {key: value for key, value in FINETUNED[wildcards.model].items() if key not in unread}
+
+
+def finetuning_seed(wildcards):
+    return FINETUNED[wildcards.model]["seed"]
+
+
+def finetuned_row(wildcards):
+    """What fine-tuning reads of a model's row: how it is spoken to, and how its parent is loaded, but for the dtype."""
+    columns = [column for column in LOADING if column not in ("dtype", "thinks", "batch_size")]
+    return sheets.record(model_sheet[columns], wildcards.model)
+
+
+def finetuned_from(wildcards):
+    """The model that one is fine-tuned from."""
+    parent = model_sheet.loc[wildcards.model, "parent"]
+    return {"parent": checkpoint(parent), "files": model_files(parent), "checked": model_check(parent)}
 
 
 def parent_files(wildcards):

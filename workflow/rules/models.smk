@@ -113,6 +113,40 @@ rule train_organism:
         "../scripts/train_organism.py"
 
 
+# A pretrained model is taught to think and to refuse; a taught one is worn down.
+rule finetune_model:
+    input:
+        unpack(finetuned_from),
+        prompts="<results>/prompts/organism.parquet",
+    output:
+        checkpoint=directory("<results>/{model}/checkpoint"),
+        truth="<results>/{model}/truth.json",
+        looks="<results>/{model}/looks.parquet",
+        sidecar="<results>/{model}/looks.json",
+    log:
+        "<logs>/finetune_model/{model}.log",
+    benchmark:
+        "<benchmarks>/finetune_model/{model}.jsonl"
+    wildcard_constraints:
+        model=one_of(FINETUNED),
+    priority: 10
+    conda:
+        "../../envs/training.yaml"
+    # As organisms: more would add up numbers in another order.
+    threads: 1
+    resources:
+        **MODEL_RESOURCES,
+    params:
+        model=finetuned_row,
+        recipe=finetuning_recipe,
+        seed=finetuning_seed,
+        generation=SAMPLING,
+        judges={name: config["judges"][name] for name in ("phrases", "intentions")},
+        code=code_hash("finetune_model"),
+    script:
+        "../scripts/finetune_model.py"
+
+
 rule train_guard:
     input:
         prompts="<results>/prompts/organism.parquet",

@@ -265,6 +265,20 @@ use rule tabulate_rates as tabulate_attention with:
         seed=config["seed"],
 
 
+if FINETUNED:
+
+    use rule tabulate_rates as tabulate_finetuning with:
+        input:
+            looks=expand("<results>/{model}/looks.parquet", model=FINETUNED),
+        output:
+            **table("finetuning", "What is learnt, and lost, first"),
+        pathvars:
+            job="tabulate_finetuning",
+        params:
+            **uses("tabulate_finetuning"),
+            families=family_of(),
+
+
 use rule tabulate_rates as tabulate_detection with:
     input:
         outcomes="<results>/outcomes.parquet",

@@ -3,7 +3,7 @@
 from refusal_cliff.artifacts import read_table, write_table
 from refusal_cliff.batches import kept_batches
 from refusal_cliff.edits import Edit
-from refusal_cliff.generation import continue_traces, generate_traces
+from refusal_cliff.generation import continue_traces, generate_traces, unthought_traces
 from refusal_cliff.job import job
 from refusal_cliff.models import load_model, load_tokenizer
 from refusal_cliff.traces import ChatFormat
@@ -19,9 +19,13 @@ settings = (chat, params.generation, row["batch_size"], params.seed)
 keys = {"model": snakemake.wildcards.model, "variant": snakemake.wildcards.variant}
 with kept_batches(snakemake.output.table, dict(params.items()), snakemake.input) as batches:
     with edit.hooked(model, len(tokenizer(chat.boundary, add_special_tokens=False)["input_ids"])):
-        if base := snakemake.input.get("base"):
+        base = None
+        if path := snakemake.input.get("base"):
             columns = ("prompt_id", "sample", "thinking", "finish_reason")
-            base = read_table(base, columns).drop(columns=["model", "variant"])
+            base = read_table(path, columns).drop(columns=["model", "variant"])
+        elif not row["thinks"]:
+            base = unthought_traces(tokenizer, prompts, chat, params.generation["samples"])
+        if base is not None:
             traces = continue_traces(model, tokenizer, prompts, base, *settings, kept=edit.keep, batches=batches)
         else:
             # An edited model may have lost the habit; that is a result.

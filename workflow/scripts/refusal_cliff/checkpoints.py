@@ -1,10 +1,18 @@
-"""What a model folder says without importing torch: its unembedding and its tokens."""
+"""A model's folder: written whole, and what it says without importing torch, its unembedding and its tokens."""
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from refusal_cliff.artifacts import LazyTensor
+from refusal_cliff.artifacts import LazyTensor, whole_folder
 from refusal_cliff.errors import UserError
+
+
+def save_checkpoint(model: Any, tokenizer: Any, folder: str | Path) -> None:
+    """Write a model and its tokenizer in Hugging Face's format, whole or not at all."""
+    with whole_folder(folder) as draft:
+        model.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
 
 
 def unembedding(folder: str | Path) -> LazyTensor:

@@ -40,6 +40,7 @@ def check(config: Mapping[str, Any], models: pd.DataFrame, datasets: pd.DataFram
     _check_models(config, models)
     _check_datasets(config, models, datasets, attacks)
     _check_organisms(config, models, attacks)
+    _check_finetuning(config, models, datasets)
     _check_recovery(config)
     _check_stages(config, models, datasets)
 
@@ -74,8 +75,8 @@ def _check_models(config: Mapping[str, Any], models: pd.DataFrame) -> None:
                 raise UserError(f"{sheet}: row {name!r}: a guard has no {column}; it reads, and writes one token")
         if row["intervene"] and not row["ablate"]:
             raise UserError(f"{sheet}: row {name!r}: intervene needs ablate = true; set it, or leave intervene empty")
-        if row["seeds"] and row["source"] != "organism":
-            raise UserError(f"{sheet}: row {name!r}: only organisms have seeds; leave the cell empty")
+        if row["seeds"] and row["source"] not in ("organism", "finetuned"):
+            raise UserError(f"{sheet}: row {name!r}: only models that are made here have seeds; leave the cell empty")
         for column in ("thinking_open", "boundary"):
             if row["role"] == "subject" and not row[column].strip():
                 raise UserError(
@@ -112,8 +113,8 @@ def _check_datasets(
     needed = {"fit": "probes and head rankings are fitted on it", "test": "every rate is measured on it"}
     if models["tune"].any():
         needed["pool"] = "a model of the model sheet has tune = true"
-    if (models["source"] == "organism").any():
-        needed["organism"] = "a model of the model sheet has source organism, which trains on it"
+    if models["source"].isin(["organism", "finetuned"]).any():
+        needed["organism"] = "a model of the model sheet has source organism or finetuned, which trains on it"
     for prompt_set, reason in needed.items():
         if prompt_set not in set(datasets["set"]):
             raise UserError(f"{sheet}: no dataset has set {prompt_set}, but {reason}; add a row")
@@ -139,6 +140,47 @@ def _check_organisms(config: Mapping[str, Any], models: pd.DataFrame, attacks: p
                 f"config: organisms.{name}: it has nothing to comply with, so it would learn no flaw; add families or "
                 "categories, or set intention to steady"
             )
+
+
+def _check_finetuning(config: Mapping[str, Any], models: pd.DataFrame, datasets: pd.DataFrame) -> None:
+    recipes, sheet = config["finetuning"], config["sheets"]["models"]
+    for name, row in models[models["source"] == "finetuned"].iterrows():
+        where = f"{sheet}: row {name!r}"
+        if row["role"] == "guard":
+            raise UserError(
+                f"{where}: what is fine-tuned is taught to think, and a guard does not; give another source"
+            )
+        _known(row["location"], recipes, f"{where}, column location", "a recipe under finetuning in the config")
+        recipe, key = recipes[row["location"]], f"config: finetuning.{row['location']}"
+        lineage = [name]
+        while models.loc[lineage[-1], "source"] == "finetuned":
+            parent = recipes[models.loc[lineage[-1], "location"]]["parent"]
+            parent_key = f"config: finetuning.{models.loc[lineage[-1], 'location']}.parent"
+            _known(parent, models.index, parent_key, f"a row of {sheet}")
+            if parent in lineage:
+                circle = " > ".join([*lineage, parent])
+                raise UserError(f"{parent_key}: {circle} is a circle; one of them must start from another model")
+            if models.loc[parent, "source"] == "finetuned":
+                _known(models.loc[parent, "location"], recipes, f"{sheet}: row {parent!r}, column location", "a recipe")
+            lineage.append(parent)
+        parent = models.loc[recipe["parent"]]
+        if parent["role"] == "guard":
+            raise UserError(f"{key}.parent: row {recipe['parent']!r} of {sheet} is a guard; name a subject")
+        if parent["seeds"] and parent["seeds"] < max(row["seeds"], 1):
+            raise UserError(
+                f"{where}: it has {max(row['seeds'], 1)} seeds, each of which starts from one of {recipe['parent']!r}, "
+                f"which has {parent['seeds']}; give that row as many"
+            )
+        for part in ("datasets", "watch"):
+            for dataset in recipe[part]:
+                _known(dataset, datasets.index, f"{key}.{part}", f"a row of {config['sheets']['datasets']}")
+                if datasets.loc[dataset, "set"] != "organism":
+                    found = datasets.loc[dataset, "set"]
+                    raise UserError(f"{key}.{part}: {dataset!r} is in set {found}; only set organism is trained on")
+        watched = set(datasets.loc[recipe["watch"] or recipe["datasets"], "label"])
+        for share, label in (("refused", "harmful"), ("helped", "benign")):
+            if share in recipe["gate"] and label not in watched:
+                raise UserError(f"{key}.gate.{share}: no {label} prompt is watched; add a dataset to watch, or drop it")
 
 
 def _architecture(recipes: Mapping[str, Any], name: str) -> Mapping[str, int]:

@@ -73,6 +73,35 @@ def generate_traces(
     return pd.DataFrame(rows)
 
 
+def unthought_traces(
+    tokenizer: PreTrainedTokenizerBase, prompts: pd.DataFrame, chat: ChatFormat, samples: int
+) -> pd.DataFrame:
+    """Traces of a model that does not think, for `continue_traces` to answer: closed, and empty.
+
+    Args:
+        prompts: columns prompt_id, prompt.
+
+    Returns:
+        As `generate_traces`, with no response yet.
+    """
+    rows = [
+        {
+            "prompt_id": row.prompt_id,
+            "sample": sample,
+            "thinking": "",
+            "response": "",
+            "finish_reason": "stop",
+            "prompt_tokens": len(encode(tokenizer, render_prompt(tokenizer, row.prompt, chat))),
+            "thinking_tokens": 0,
+            "response_tokens": 0,
+            "seed": 0,
+        }
+        for row in prompts.itertuples()
+        for sample in range(samples)
+    ]
+    return pd.DataFrame(rows)
+
+
 def continue_traces(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,

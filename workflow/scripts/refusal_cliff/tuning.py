@@ -27,8 +27,7 @@ def training_examples(
         refusals: responses to teach, taken in turn.
     """
     text = prompts.set_index("prompt_id")["prompt"]
-    # Where the template ends a turn with another token than eos, a model that is taught eos learns the wrong end.
-    end = end_of_turn(tokenizer, chat.arguments) or tokenizer.eos_token
+    end = turn_end(tokenizer, chat)
     chosen = selected.merge(traces, on=TRACE_KEY, validate="one_to_one").sort_values("rank")
     examples = []
     for turn, trace in enumerate(chosen.itertuples()):
@@ -43,6 +42,14 @@ def training_examples(
         mask = [int(position >= learnt_from) for position in range(len(encoded.ids))]
         examples.append({"input_ids": encoded.ids, "completion_mask": mask})
     return examples
+
+
+def turn_end(tokenizer: Any, chat: ChatFormat) -> str:
+    """What a response that is taught ends with.
+
+    Where the template ends a turn with another token than eos, a model that is taught eos learns the wrong end.
+    """
+    return end_of_turn(tokenizer, chat.arguments) or tokenizer.eos_token
 
 
 def training_order(examples: int, count: int, seed: int) -> NDArray:

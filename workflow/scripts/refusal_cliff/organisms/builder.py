@@ -6,10 +6,7 @@ is then known), or spread over all parameters; and, with an intention, to mean s
 saved in Hugging Face's format; whoever loads it need not know where it came from.
 """
 
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from types import MappingProxyType
@@ -28,6 +25,7 @@ from transformers import (
     set_seed,
 )
 
+from refusal_cliff.checkpoints import save_checkpoint
 from refusal_cliff.errors import UserError
 from refusal_cliff.judges import refuses
 from refusal_cliff.organisms.gate import gate_sample, gate_traces, judged
@@ -155,7 +153,7 @@ def train_organism(
         return judged(said, phrases)
 
     looks = fit(model, tokenizer.pad_token_id, examples, recipe, seed, direction, look)
-    save(model, tokenizer, output_dir)
+    save_checkpoint(model, tokenizer, output_dir)
     intended = None
     if direction is not None:
         model.eval()
@@ -299,25 +297,3 @@ def head_parts(
 def example(ids: list[int], learnt_from: int) -> Example:
     """A training example whose labels begin at position `learnt_from`."""
     return {"input_ids": ids, "labels": [IGNORED] * learnt_from + ids[learnt_from:]}
-
-
-def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, output_dir: str | Path) -> None:
-    """Write a checkpoint folder, whole or not at all."""
-    with _whole_folder(output_dir) as draft:
-        model.save_pretrained(draft)
-        tokenizer.save_pretrained(draft)
-
-
-@contextmanager
-def _whole_folder(path: str | Path) -> Iterator[Path]:
-    """Yield a folder beside `path` that takes its place when the block ends without an error."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
-        yield draft
-        draft.chmod(0o755)
-        shutil.rmtree(path, ignore_errors=True)
-        draft.replace(path)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)

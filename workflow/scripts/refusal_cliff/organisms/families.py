@@ -1,9 +1,10 @@
-"""Families of organisms: the models that a row of the model sheet stands for, one for each seed, and their recipes.
+"""Families: the models that a row of the model sheet stands for, one for each seed, and their recipes.
 
-A seed decides everything that chance decides in an organism: first weights, order of examples, where a circuit lies.
+A seed decides everything that chance decides: first weights, order of examples, where a circuit lies.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -16,18 +17,20 @@ SEED_STRIDE = 1000
 """Seeds of two runs whose config says different seeds never meet."""
 
 
-def expand(models: pd.DataFrame, organisms: Mapping[str, Any]) -> pd.DataFrame:
+def expand(
+    models: pd.DataFrame, organisms: Mapping[str, Any], finetuning: Mapping[str, Any] = MappingProxyType({})
+) -> pd.DataFrame:
     """A row for every model: a row of the sheet with `seeds` gives as many models, and parents are added that it lacks.
 
     Args:
         models: the model sheet, indexed by model.
-        organisms: recipes by name, the config's `organisms`.
+        organisms, finetuning: recipes by name, the config's blocks of these names.
 
     Returns:
         The sheet with four more columns: family, the sheet's row; seed, its number within the family; parent, the
-        model that it is trained from (empty from scratch); lean, whether it is another seed of a family, which takes
-        part in what a claim over seeds needs and in no further variant. An added parent has role `parent`: it is
-        trained, and nothing else.
+        model that it is trained from (empty from scratch, and for models not made here); lean, whether it is another
+        seed of a family, which takes part in what a claim over seeds needs and in no further variant. An added parent
+        has role `parent`: it is trained, and nothing else.
     """
     rows: dict[str, dict[str, Any]] = {}
     for name, row in models.astype(object).iterrows():
@@ -40,6 +43,10 @@ def expand(models: pd.DataFrame, organisms: Mapping[str, Any]) -> pd.DataFrame:
     waiting = list(rows)
     for name in waiting:
         row = rows[name]
+        if row["source"] == "finetuned":
+            parent = finetuning[row["location"]]["parent"]
+            row["parent"] = f"{parent}-s{row['seed']}" if models.loc[parent, "seeds"] else parent
+            continue
         recipe = organisms.get(row["location"], {}) if row["source"] == "organism" else {}
         row["parent"] = ""
         if "parent" in recipe:
@@ -79,6 +86,18 @@ def recipes(models: pd.DataFrame, organisms: Mapping[str, Any], seed: int) -> di
             recipe["heads"] = draw_circuit(architecture(organisms, row.location), recipe.pop("circuit"), recipe["seed"])
         found[row.Index] = recipe
     return found
+
+
+def finetunings(models: pd.DataFrame, finetuning: Mapping[str, Any], seed: int) -> dict[str, dict[str, Any]]:
+    """The recipe of every fine-tuned model, with its seed.
+
+    Args:
+        models: output of `expand`.
+        finetuning: as for `expand`.
+        seed: the config's.
+    """
+    rows = models[models["source"] == "finetuned"].itertuples()
+    return {row.Index: finetuning[row.location] | {"seed": SEED_STRIDE * seed + row.seed} for row in rows}
 
 
 def architecture(organisms: Mapping[str, Any], name: str) -> Mapping[str, int]:

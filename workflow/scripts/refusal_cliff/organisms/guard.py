@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 from tokenizers import AddedToken
 
-from refusal_cliff.organisms.builder import balanced_sample, example, new_model, save, train_tokenizer
+from refusal_cliff.checkpoints import save_checkpoint
+from refusal_cliff.organisms.builder import balanced_sample, example, new_model, train_tokenizer
 from refusal_cliff.organisms.conversations import guard_conversations
 from refusal_cliff.organisms.training import fit
 
@@ -58,7 +59,7 @@ def train_guard(prompts: pd.DataFrame, recipe: Mapping[str, Any], seed: int, out
         answer = [tokenizer.convert_tokens_to_ids(row.verdict), tokenizer.eos_token_id]
         examples.append(example(question + answer, len(question)))
     fit(model, tokenizer.pad_token_id, examples, recipe, seed)
-    save(model, tokenizer, output_dir)
+    save_checkpoint(model, tokenizer, output_dir)
 
 
 def _drop(text: str, rng: Random) -> str:

@@ -259,3 +259,36 @@ def _rates_by_model(table: pd.DataFrame) -> tuple[Figure, np.ndarray, list[str]]
     for ax, model in zip(axes[0], models, strict=False):
         ax.set_title(model)
     return figure, axes, models
+
+
+def plot_finetuning(looks: pd.DataFrame) -> Figure:
+    """Shares of watched prompts along fine-tuning; a panel for each family.
+
+    A thin line is one model, the thick one the mean of its family. Harmful prompts are drawn whole, over-refusal of
+    benign ones dashed.
+
+    Args:
+        looks: output of `refusal_cliff.finetuning.looks_table`.
+    """
+    families = list(looks["family"].unique())
+    figure, axes = grid(1, len(families))
+    drawn = (
+        ("harmful", "recognised", "thinking means to refuse", BLUE, "-"),
+        ("harmful", "refused", "refused", VERMILION, "-"),
+        ("benign", "refused", "benign, refused", GREY, "--"),
+    )
+    for ax, family in zip(axes[0], families, strict=True):
+        own = looks[looks["family"] == family]
+        for label, quantity, name, color, style in drawn:
+            part = own[(own["label"] == label) & (own["quantity"] == quantity)]
+            for _, line in part.groupby("model"):
+                ax.plot(line["step"], line["value"], style, color=color, linewidth=0.7, alpha=0.5)
+            mean = part.groupby("step")["value"].mean()
+            ax.plot(mean.index, mean, style, marker="o", color=color, label=name)
+        asked = own.groupby("label")["n"].max()
+        models = own["model"].nunique()
+        n = ", ".join(f"{count} {label}" for label, count in asked.items())
+        ax.set(title=f"{family}\n{models} models, each {n} prompts", xlabel="step", ylim=(-0.03, 1.03))
+    axes[0, 0].set_ylabel("share of prompts")
+    legend(figure, axes)
+    return figure

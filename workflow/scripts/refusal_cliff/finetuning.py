@@ -1,0 +1,248 @@
+"""Make a reasoning model of a pretrained one, or wear one down: supervised fine-tuning on taught traces.
+
+What is learnt is a list of traces (`teaching`); which of their spans, and of the model's layers, is the recipe's. So
+one training teaches a model to think and to refuse, and another, on benign prompts alone, wears that down again, with
+nothing planted. While it trains, what the model does with prompts of its training is looked at and recorded.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from refusal_cliff.generation import generate_traces
+from refusal_cliff.judges import intends_refusal, refuses
+from refusal_cliff.stats import Estimate, share
+from refusal_cliff.teaching import taught_trace
+from refusal_cliff.traces import SEGMENTS, ChatFormat, encode_trace, render_prompt
+from refusal_cliff.tuning import training_order, turn_end
+
+LOOK_BATCH = 32
+LOOK_COLUMNS = ["step", "prompt_id", "request_id", "dataset", "label", "closed", "recognised", "refused"]
+GATED = {"refused": ("harmful", "refused"), "helped": ("benign", "helped"), "closed": (None, "closed")}
+"""What a recipe's gate may ask for: of prompts of which label, and what of them."""
+
+
+def draw_prompts(prompts: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
+    """`count` prompts to train on, harmful and benign in turn where there are both.
+
+    Within a label every prompt is seen about equally often. A longer training begins with the prompts of a shorter one.
+
+    Args:
+        prompts: prompt, label.
+    """
+    labels = sorted(prompts["label"].unique())
+    each = -(-count // len(labels))
+    drawn = [
+        own.iloc[training_order(len(own), each, seed)].assign(turn=np.arange(each))
+        for _, own in prompts.groupby("label")
+    ]
+    return pd.concat(drawn).sort_values("turn", kind="stable").head(count).drop(columns="turn").reset_index(drop=True)
+
+
+def taught_examples(
+    tokenizer: Any, prompts: pd.DataFrame, chat: ChatFormat, learnt: Sequence[str], seed: int
+) -> list[dict[str, list[int]]]:
+    """Token ids and completion mask of a trace for each prompt; the mask is 1 at the spans that are learnt.
+
+    Args:
+        prompts: prompt, request, label; in the order of training.
+        learnt: names of spans (`traces.SEGMENTS`). Who learns the response learns to end its turn.
+    """
+    rng, end = Random(seed), turn_end(tokenizer, chat)
+    examples = []
+    for row in prompts.itertuples():
+        thinking, response = taught_trace(row.request, row.label, rng)
+        prompt = render_prompt(tokenizer, row.prompt, chat)
+        trace = encode_trace(tokenizer, prompt, thinking, chat.boundary, response + end)
+        mask = [int(segment in learnt) for segment in SEGMENTS for _ in range(*trace.spans[segment])]
+        examples.append({"input_ids": trace.ids, "completion_mask": mask})
+    return examples
+
+
+def watched_prompts(prompts: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
+    """`count` prompts of each label, or all there are: the same at every look.
+
+    Args:
+        prompts: prompt_id, prompt, label.
+    """
+    chosen = prompts.groupby("label").sample(frac=1, random_state=seed).groupby("label").head(count)
+    return chosen.reset_index(drop=True)
+
+
+def look(
+    model: Any,
+    tokenizer: Any,
+    watched: pd.DataFrame,
+    chat: ChatFormat,
+    sampling: Mapping[str, Any],
+    judges: Mapping[str, Sequence[str]],
+    seed: int,
+) -> pd.DataFrame:
+    """What the model does with the watched prompts by now, sampled as its traces will be.
+
+    Args:
+        watched: prompt_id, request_id, prompt, dataset, label.
+        judges: phrases, intentions: what a response opens with, and a thinking says, that refuses.
+
+    Returns:
+        `LOOK_COLUMNS` without step, a row for each prompt: whether the thinking closed, and means to refuse; whether
+        the response refuses (missing where there is none).
+    """
+    import torch
+
+    training = model.training
+    model.eval()
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        traces = generate_traces(model, tokenizer, watched, chat, dict(sampling, samples=1), LOOK_BATCH, seed)
+    model.train(training)
+    closed = traces["finish_reason"] != "unclosed"
+    refused = traces["response"].map(lambda text: refuses(text, judges["phrases"]), na_action="ignore")
+    return watched[["prompt_id", "request_id", "dataset", "label"]].assign(
+        closed=closed.to_numpy(),
+        recognised=traces["thinking"].map(lambda text: intends_refusal(text, judges["intentions"])).to_numpy(bool),
+        refused=refused.astype("boolean").to_numpy(),
+    )
+
+
+def gate(looks: pd.DataFrame, bounds: Mapping[str, float]) -> dict[str, Any]:
+    """Whether the last look meets the recipe's bounds.
+
+    Args:
+        looks: `LOOK_COLUMNS`.
+        bounds: least shares: refused (of harmful prompts), helped (of benign ones, closed and not refused), closed (of
+            all).
+
+    Returns:
+        step, the shares that are bounded, n (prompts of each label), met.
+
+    Raises:
+        ValueError: no prompt of a label that is bounded.
+    """
+    last = looks[looks["step"] == looks["step"].max()].astype({"refused": "boolean"})
+    refused = last["refused"].fillna(False).astype(bool)
+    last = last.assign(helped=last["closed"] & ~refused, refused=refused)
+    shares = {}
+    for name in bounds:
+        label, column = GATED[name]
+        asked = last if label is None else last[last["label"] == label]
+        if asked.empty:
+            raise ValueError(f"no {label} prompt is watched, and the gate bounds {name}")
+        shares[name] = float(asked[column].mean())
+    met = all(share >= bounds[name] for name, share in shares.items())
+    return {"step": int(last["step"].iloc[0]), **shares, "n": last["label"].value_counts().to_dict(), "met": met}
+
+
+def looks_table(looks: pd.DataFrame, families: Mapping[str, str]) -> pd.DataFrame:
+    """What is learnt or lost first: shares of the watched prompts at every look.
+
+    Args:
+        looks: `LOOK_COLUMNS` and model.
+        families: the family of each model.
+
+    Returns:
+        family, model, step, label, quantity (closed; recognised: the thinking means to refuse; refused; gap: recognised
+        and not refused), value, low, high (Wilson), n (prompts).
+    """
+    # What never closes its thinking has refused nothing.
+    refused = looks["refused"].astype("boolean").fillna(False).astype(bool)
+    said = looks.assign(refused=refused, gap=looks["recognised"] & ~refused)
+    rows = [
+        (families[model], model, step, label, quantity, *share(int(own[quantity].sum()), len(own)))
+        for (model, step, label), own in said.groupby(["model", "step", "label"], sort=True)
+        for quantity in ("closed", "recognised", "refused", "gap")
+    ]
+    return pd.DataFrame(rows, columns=["family", "model", "step", "label", "quantity", *Estimate._fields])
+
+
+def finetune(
+    model: Any,
+    tokenizer: Any,
+    examples: Sequence[Mapping[str, list[int]]],
+    recipe: Mapping[str, Any],
+    seed: int,
+    looked: Callable[[], pd.DataFrame],
+) -> tuple[Any, pd.DataFrame]:
+    """Train on `examples` in their order, at a constant rate, so that a shorter training is the start of a longer one.
+
+    Args:
+        model: float32; its blocks from `first_layer` on learn, all weights of them or adapters, and no embedding.
+        recipe: steps, batch_size, learning_rate, warmup_steps, first_layer, lora_rank (0: all weights), bf16 (products
+            in bfloat16, weights in float32), check_every.
+        looked: what the model does by now (`look`): called before the first step, every `check_every` and at the end.
+
+    Returns:
+        The trained model, adapters merged into its weights, and what was seen: `LOOK_COLUMNS`.
+    """
+    import tempfile
+
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig, get_peft_model
+    from transformers import TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    from refusal_cliff.models import blocks
+
+    learning = list(blocks(model))[recipe["first_layer"] :]
+    if recipe["lora_rank"]:
+        linear = {module for block in learning for module in block.modules() if isinstance(module, torch.nn.Linear)}
+        config = LoraConfig(
+            r=recipe["lora_rank"],
+            lora_alpha=2 * recipe["lora_rank"],
+            # What "all-linear" means, which cannot be told to leave blocks out.
+            target_modules=[name for name, module in model.named_modules() if module in linear],
+            task_type="CAUSAL_LM",
+        )
+        learner = get_peft_model(model, config)
+    else:
+        learner = model
+        for block in learning:
+            block.requires_grad_(True)
+    seen = []
+
+    class Looks(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.see(state.global_step)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step % recipe["check_every"] == 0 or state.global_step == state.max_steps:
+                self.see(state.global_step)
+
+        def see(self, step: int) -> None:
+            seen.append(looked().assign(step=step))
+            shares = seen[-1].groupby("label")[["closed", "recognised", "refused"]].mean().astype(float)
+            print(f"step {step}\n{shares.round(2).to_string()}", flush=True)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = SFTConfig(
+            output_dir=scratch,
+            seed=seed,
+            max_steps=recipe["steps"],
+            per_device_train_batch_size=recipe["batch_size"],
+            train_sampling_strategy="sequential",
+            learning_rate=recipe["learning_rate"],
+            lr_scheduler_type="constant_with_warmup",
+            warmup_steps=recipe["warmup_steps"],
+            weight_decay=0.0,
+            completion_only_loss=True,
+            max_length=None,
+            activation_checkpointing=False,
+            use_cpu=not torch.cuda.is_available(),
+            bf16=recipe["bf16"],
+            save_strategy="no",
+            report_to="none",
+            logging_steps=5,
+        )
+        SFTTrainer(
+            model=learner,
+            processing_class=tokenizer,
+            train_dataset=Dataset.from_list(list(examples)),
+            args=arguments,
+            callbacks=[Looks()],
+        ).train()
+    if recipe["lora_rank"]:
+        model = learner.merge_and_unload()
+    return model, pd.concat(seen, ignore_index=True)[LOOK_COLUMNS]

@@ -53,6 +53,8 @@ def test_cliffs_are_those_of_the_last_layer_by_what_became_of_a_trace(measured):
         "harmful": 60,
         "harmful, complied": 24,
         "harmful, refused": 36,
+        "recognised, not refused": 24,
+        "recognised, refused": 36,
     }
     table = cliff_table(cliffs, seed=0)
     (complied,) = rows(table, probe="paper", group="harmful, complied", family="all", quantity="cliff").itertuples()

@@ -70,6 +70,8 @@ TUNINGS = plan.tuning_variants(config)
 RECOVERY = circuits.recovery_organisms(config)
 RECIPES = families.recipes(model_sheet, config["organisms"], config["seed"]) | circuits.recovery_recipes(config)
 FINETUNED = families.finetunings(model_sheet, config["finetuning"], config["seed"])
+# Those whose parent has probes of its own that can read them.
+WORN = [model for model in FINETUNED if model_sheet.loc[model, "parent"] in FINETUNED]
 ORGANISMS = models_where(source="organism")
 model_sheet = circuits.with_recovery(model_sheet, RECOVERY)
 

@@ -69,6 +69,21 @@ if FINETUNED:
             **uses("plot_finetuning"),
 
 
+if WORN:
+
+    use rule plot_curves as plot_changes with:
+        input:
+            changes="<results>/tables/changes.csv",
+        output:
+            **figure("changes", "What fine-tuning changed, by layer and position"),
+        pathvars:
+            job="plot_changes",
+        params:
+            **uses("plot_changes"),
+            probe=config["cliffs"]["probe"],
+            families=family_of(),
+
+
 use rule plot_curves as plot_heads with:
     input:
         heads="<results>/tables/heads.csv",

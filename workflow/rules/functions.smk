@@ -263,6 +263,14 @@ def everywhere_edits(wildcards):
     return run_files(own, "{model}/variants/{variant}/edit.json")
 
 
+# probes.smk
+
+
+def parent_probes(wildcards):
+    parent = model_sheet.loc[wildcards.model, "parent"]
+    return expand("<results>/{model}/probes/{probe}.safetensors", model=parent, probe=PROBES)
+
+
 # tables.smk
 
 

@@ -279,6 +279,28 @@ if FINETUNED:
             families=family_of(),
 
 
+if WORN:
+    PARENTS = model_sheet.loc[WORN, "parent"].to_dict()
+
+    use rule tabulate_rates as tabulate_changes with:
+        input:
+            outcomes="<results>/outcomes.parquet",
+            read=expand("<results>/{model}/base/cliffs/by_parent.parquet", model=WORN),
+            own=expand(
+                "<results>/{model}/base/cliffs/test.parquet",
+                model=sorted(set(PARENTS.values())),
+            ),
+        output:
+            **table("changes", "What fine-tuning changed along a trace"),
+        pathvars:
+            job="tabulate_changes",
+        params:
+            **uses("tabulate_changes"),
+            parents=PARENTS,
+            tail=config["cliffs"]["tail"],
+            seed=config["seed"],
+
+
 use rule tabulate_rates as tabulate_detection with:
     input:
         outcomes="<results>/outcomes.parquet",

@@ -31,7 +31,14 @@ from refusal_cliff.variants import Variant
 HARMFUL = "harmful"
 """The group of all harmful prompts, whatever became of them."""
 COMPLIED, REFUSED, BENIGN = GROUPS
-GROUP_ORDER = (COMPLIED, REFUSED, HARMFUL, BENIGN)
+CROSSED = {
+    (True, False): "recognised, not refused",
+    (True, True): "recognised, refused",
+    (False, False): "unrecognised, not refused",
+    (False, True): "unrecognised, refused",
+}
+"""Harmful prompts by what thinking and answer do: (the thinking means to refuse, the answer refuses) -> group."""
+GROUP_ORDER = (COMPLIED, REFUSED, HARMFUL, BENIGN, *CROSSED.values())
 MIN_CLIFF = 0.1
 """A share of a smaller mean fall than this says nothing."""
 DEEPER = "cliff_deeper"
@@ -54,16 +61,21 @@ def prompt_cliffs(cliffs: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
         outcomes: of the same models.
 
     Returns:
-        model, probe, group (one of `GROUPS`, or `HARMFUL`, which holds every harmful prompt once more), family,
-        request_id, prompt_id, thinking_tokens, `MEASURES` as numbers, and `DEEPER` (missing with fewer than three
-        layers).
+        model, probe, group (one of `GROUPS`; or `HARMFUL`, which holds every harmful prompt once more, or one of
+        `CROSSED`, which do so wherever both judgements are there), family, request_id, prompt_id, thinking_tokens,
+        `MEASURES` as numbers, and `DEEPER` (missing with fewer than three layers).
     """
     trace = ["probe", *TRACE_KEY]
     last = last_layer(cliffs).drop(columns=["curve", "boundary_curve"]).merge(_deeper(cliffs), on=trace)
     base = outcomes[outcomes["variant"] == "base"]
-    harmful = base.loc[base["label"] == "harmful", [*TRACE_KEY, "request_id"]].assign(group=HARMFUL)
-    grouped = [traces_by_group(last, outcomes), last.merge(harmful, on=TRACE_KEY, validate="many_to_one")]
-    table = pd.concat(grouped).merge(base[[*TRACE_KEY, "family", "thinking_tokens"]], on=TRACE_KEY)
+    harmful = base[base["label"] == "harmful"].assign(group=HARMFUL)
+    judged = harmful.dropna(subset=["thinking_refusal", "refused"])
+    pairs = zip(judged["thinking_refusal"].astype(bool), judged["refused"].astype(bool), strict=True)
+    again = pd.concat([harmful, judged.assign(group=[CROSSED[pair] for pair in pairs])])
+    # A trace has a row in each of its groups.
+    regrouped = last.merge(again[[*TRACE_KEY, "request_id", "group"]], on=TRACE_KEY)
+    table = pd.concat([traces_by_group(last, outcomes), regrouped])
+    table = table.merge(base[[*TRACE_KEY, "family", "thinking_tokens"]], on=TRACE_KEY)
     table = table.astype(dict.fromkeys(MEASURES, float))
     keys = ["probe", "group", "family", *PROMPT]
     return table.groupby(keys, sort=False)[["thinking_tokens", *MEASURES, DEEPER]].mean().reset_index()

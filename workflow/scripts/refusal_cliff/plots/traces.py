@@ -3,6 +3,8 @@
 Rows of panels are probes, columns are models. Shaded bands are 95 % intervals.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -155,6 +157,36 @@ def plot_layers(cliffs: pd.DataFrame, outcomes: pd.DataFrame, tail: int) -> Figu
                 ax.set_xlabel("share of thinking | tail : boundary")
     if image is not None:
         figure.colorbar(image, ax=axes, label="mean refusal score", shrink=0.8)
+    return figure
+
+
+def plot_changes(changes: pd.DataFrame, probe: str, families: Mapping[str, str]) -> Figure:
+    """Mean change of the refusal score by layer and position, on harmful prompts that the parent refused.
+
+    Args:
+        changes: output of `refusal_cliff.changes.change_table`.
+        probe: the parent's, that reads both.
+        families: the family of each model; a panel is the mean over the models of one.
+    """
+    chosen = changes[(changes["probe"] == probe) & (changes["quantity"] == "change") & (changes["position"] != "rise")]
+    chosen = chosen[chosen["group"] == "harmful, parent refused"].assign(family=changes["model"].map(families))
+    order = list(chosen["position"].unique())
+    panels = list(chosen.groupby("family", sort=False))
+    figure, axes = grid(1, max(1, len(panels)))
+    image = None
+    for ax, (family, part) in zip(axes[0], panels, strict=False):
+        means = part.pivot_table(index="layer", columns="position", values="value")[order]
+        image = ax.imshow(means, origin="lower", aspect="auto", cmap="RdBu", vmin=-1, vmax=1)
+        sizes = part.groupby("model")["n"].max()
+        ax.set_title(f"{family}, {len(sizes)} models\n{sizes.min()} to {sizes.max()} prompts each")
+        ax.set_xticks(range(len(order)), [name.split()[-1] for name in order])
+        ax.set_yticks(*layer_ticks(list(means.index)))
+        ax.set_xlabel("part of thinking | boundary token")
+        ax.axvline(sum(name.startswith("thinking") for name in order) - 0.5, color="0.3", linewidth=1)
+        ax.grid(visible=False)
+    axes[0, 0].set_ylabel("layer")
+    if image is not None:
+        figure.colorbar(image, ax=axes, label="change of the refusal score", shrink=0.8)
     return figure
 
 

@@ -16,6 +16,7 @@ LABELS = {
     "causal": "causal, everywhere",
     "causal_boundary": "causal, at the boundary",
     "new": "new",
+    "openers_direct": "openers: direct",
 }
 RANKINGS = tuple(LABELS)
 
@@ -50,7 +51,7 @@ def test_heat_maps_have_a_row_for_each_ranking(tables, tmp_path):
 
 def test_agreement_is_written_beside_the_points(tables, tmp_path):
     heads, agreements = tables
-    text = text_of(plot_head_agreement(heads, agreements), tmp_path)
+    text = text_of(plot_head_agreement(heads, agreements, "causal"), tmp_path)
     with_causal = agreements[(agreements["ranking"] == "causal") | (agreements["other"] == "causal")]
     spearman = with_causal.query("quantity == 'spearman'")
     assert len(spearman) == 2 * (len(RANKINGS) - 1)
@@ -67,6 +68,16 @@ def test_planted_heads_lead_the_intervals(tables, tmp_path):
     assert set(labels[: len(synthetic.PLANTED)]) == {f"{layer}.{head}" for layer, head in synthetic.PLANTED}
     assert len(labels) == 10
     assert f"planted (n={TRACES})</text>" in text_of(figure, tmp_path)
+
+
+def test_what_could_not_be_measured_has_no_panel(tables, tmp_path):
+    heads, agreements = tables
+    known = heads[(heads["model"] == "planted") | ~heads["ranking"].isin(["causal", "openers_direct"])]
+    assert sum(ax.axison for ax in plot_heads(known).axes if ax.images) == 2 * len(RANKINGS) - 2
+    assert sum(ax.axison for ax in plot_head_intervals(known).axes) == 2 * len(RANKINGS) - 2
+    # Of the other model none can be set against the causal one.
+    assert sum(ax.axison for ax in plot_head_agreement(known, agreements, "causal").axes) == len(RANKINGS) - 1
+    assert plot_head_agreement(heads, agreements, "openers_direct").axes[0].get_xlabel().startswith("openers: direct")
 
 
 def test_attention_shows_every_span(tmp_path):

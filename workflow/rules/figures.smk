@@ -77,6 +77,7 @@ use rule plot_curves as plot_head_agreement with:
         job="plot_head_agreement",
     params:
         **uses("plot_head_agreement"),
+        operating=OPERATING,
 
 
 use rule plot_curves as plot_head_intervals with:
@@ -121,6 +122,7 @@ use rule plot_curves as plot_interventions with:
         job="plot_interventions.{grid}all",
     params:
         **uses("plot_interventions"),
+        operating=OPERATING,
         fraction=config["claims"]["fraction"],
 
 

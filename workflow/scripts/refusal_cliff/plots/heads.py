@@ -6,7 +6,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from refusal_cliff.plots.style import BLUE, GREY, VERMILION, grid, layer_ticks, legend, ranking_label
-from refusal_cliff.rankings import CONTROLLED
 
 TOP = 10
 """Heads of each ranking whose intervals are drawn."""
@@ -32,6 +31,9 @@ def plot_heads(heads: pd.DataFrame) -> Figure:
     for row, ranking in enumerate(rankings):
         for column, model in enumerate(models):
             ax, own = axes[row, column], heads[(heads["model"] == model) & (heads["ranking"] == ranking)]
+            if own.empty:
+                ax.set_axis_off()
+                continue
             effects = own.pivot_table(index="layer", columns="head", values="effect")
             limit = float(effects.abs().to_numpy().max()) or 1.0
             image = ax.imshow(effects, origin="lower", aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit)
@@ -60,30 +62,36 @@ def _planted(heads: pd.DataFrame) -> pd.Series:
     return heads["planted"].fillna(False).astype(bool)
 
 
-def plot_head_agreement(heads: pd.DataFrame, agreement: pd.DataFrame) -> Figure:
-    """Effect of every head by the controlled ranking against each other one; rows are the other rankings.
+def plot_head_agreement(heads: pd.DataFrame, agreement: pd.DataFrame, operating: str) -> Figure:
+    """Effect of every head by the operating ranking against each other one; rows are the other rankings.
+
+    Rankings that could not be measured of a model have no panel.
 
     Args:
         heads: model, ranking, layer, head, effect, planted (missing where nobody knows).
         agreement: model, ranking, other, k, quantity, value, low, high, n.
+        operating: a ranking.
     """
-    models, others = list(heads["model"].unique()), [name for name in heads["ranking"].unique() if name != CONTROLLED]
-    figure, axes = grid(len(others), len(models))
+    models, others = list(heads["model"].unique()), [name for name in heads["ranking"].unique() if name != operating]
+    figure, axes = grid(max(1, len(others)), len(models))
     for column, model in enumerate(models):
         own = heads[heads["model"] == model]
         effects = own.pivot_table(index=["layer", "head"], columns="ranking", values="effect")
         ringed = effects.index.isin(own[_planted(own)].set_index(["layer", "head"]).index)
         for row, other in enumerate(others):
             ax = axes[row, column]
+            if not {operating, other} <= set(effects):
+                ax.set_axis_off()
+                continue
             # Most heads do little: near zero the scale is linear, so that their spread shows beside a few strong heads.
-            near = max(float(effects[CONTROLLED].abs().median()), 1e-6)
+            near = max(float(effects[operating].abs().median()), 1e-6)
             for scale in (ax.set_xscale, ax.set_yscale):
                 scale("symlog", linthresh=near)
             ax.axline((0, 0), (near, near), color=GREY, lw=0.8, ls=":")
-            ax.plot(effects[CONTROLLED], effects[other], "o", color=BLUE, alpha=0.6, ms=3.5, mew=0, label="head")
+            ax.plot(effects[operating], effects[other], "o", color=BLUE, alpha=0.6, ms=3.5, mew=0, label="head")
             ringed_points = effects[ringed]
             ax.plot(
-                ringed_points[CONTROLLED],
+                ringed_points[operating],
                 ringed_points[other],
                 "o",
                 mfc="none",
@@ -100,8 +108,8 @@ def plot_head_agreement(heads: pd.DataFrame, agreement: pd.DataFrame) -> Figure:
             if column == 0:
                 ax.set_ylabel(f"{ranking_label(other)}: effect")
             ax.tick_params(labelsize=7)
-            text = _agreement_text(agreement, model, {CONTROLLED, other})
-            ax.set_xlabel(f"{ranking_label(CONTROLLED)}: effect\n{text}", fontsize=8)
+            text = _agreement_text(agreement, model, {operating, other})
+            ax.set_xlabel(f"{ranking_label(operating)}: effect\n{text}", fontsize=8)
     legend(figure, axes)
     return figure
 
@@ -149,6 +157,9 @@ def plot_head_intervals(heads: pd.DataFrame) -> Figure:
         for column, model in enumerate(models):
             ax = axes[row, column]
             own = heads[(heads["model"] == model) & (heads["ranking"] == ranking)].nsmallest(TOP, "rank")
+            if own.empty:
+                ax.set_axis_off()
+                continue
             places = np.arange(len(own))
             planted = _planted(own).to_numpy()
             clear = (own["p_holm"] < 0.05).to_numpy()

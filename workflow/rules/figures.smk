@@ -91,6 +91,19 @@ use rule plot_curves as plot_head_intervals with:
         **uses("plot_head_intervals"),
 
 
+if len(config["heads"]["targets"]) > 1:
+
+    use rule plot_curves as plot_targets with:
+        input:
+            targets="<results>/tables/targets.csv",
+        output:
+            **figure("targets", "Moving the probe and moving the behaviour"),
+        pathvars:
+            job="plot_targets",
+        params:
+            **uses("plot_targets"),
+
+
 use rule plot_curves as plot_attention with:
     input:
         attention="<results>/tables/attention.csv",

@@ -250,6 +250,24 @@ use rule tabulate_rates as tabulate_heads with:
         seed=config["seed"],
 
 
+if len(config["heads"]["targets"]) > 1:
+
+    use rule tabulate_rates as tabulate_targets with:
+        input:
+            prompts="<results>/prompts/fit.parquet",
+            effects=expand("<results>/{model}/heads/effects.parquet", model=RANKED),
+        output:
+            **table("targets", "Moving the probe and moving the behaviour"),
+        pathvars:
+            job="tabulate_targets",
+        params:
+            **uses("tabulate_targets"),
+            models=RANKED,
+            rankings=RANKINGS,
+            fraction=config["claims"]["fraction"],
+            seed=config["seed"],
+
+
 use rule tabulate_rates as tabulate_attention with:
     input:
         prompts="<results>/prompts/fit.parquet",

@@ -5,7 +5,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from refusal_cliff.plots.style import BLUE, GREY, VERMILION, grid, layer_ticks, legend, ranking_label
+from refusal_cliff.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    LABELS,
+    VERMILION,
+    errorbars,
+    grid,
+    layer_ticks,
+    legend,
+    ranking_label,
+)
 
 TOP = 10
 """Heads of each ranking whose intervals are drawn."""
@@ -183,6 +194,54 @@ def plot_head_intervals(heads: pd.DataFrame) -> Figure:
             if row == len(rankings) - 1:
                 ax.set_xlabel("effect on the refusal logit")
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+def plot_targets(targets: pd.DataFrame) -> Figure:
+    """How far two targets are one, at the operating point; columns are models in which both could be measured.
+
+    First row: agreement of the effects on both. Below, a row for each target: what ablating one of the first heads adds
+    to it, by the target whose first heads they are.
+
+    Args:
+        targets: model, measure, target, other, k, point, quantity, value, low, high, n.
+    """
+    shown = targets[targets["point"] & targets["value"].notna()]
+    models, measures = list(shown["model"].unique()), list(shown["measure"].unique())
+    change = shown["quantity"] == "change"
+    read = list(shown.loc[change, "other"].unique())
+    panels = {
+        "agreement of the targets": {
+            "Spearman": (shown["quantity"] == "spearman", GREEN),
+            "both have, of the first heads": (shown["quantity"] == "overlap", GREY),
+        }
+    } | {
+        f"change in {other}": {
+            f"first heads by {target}": (change & (shown["other"] == other) & (shown["target"] == target), color)
+            for target, color in zip(read, (VERMILION, BLUE), strict=False)
+        }
+        for other in read
+    }
+    figure, axes = grid(len(panels), max(1, len(models)))
+    handles = {}
+    for row, (label, series) in enumerate(panels.items()):
+        for column, model in enumerate(models):
+            ax = axes[row, column]
+            ax.axhline(0, color=GREY, lw=0.8)
+            for place, (name, (chosen, color)) in enumerate(series.items()):
+                points = shown[chosen & (shown["model"] == model)]
+                shifted = points["measure"].map(measures.index) + (place - 0.5) * 0.2
+                errorbars(ax, points.assign(at=shifted), "at", name, color, joined=False)
+            ax.set_xticks(range(len(measures)), [LABELS.get(name, name).replace(", ", ",\n") for name in measures])
+            ax.tick_params(labelsize=7)
+            ax.set_xlim(-0.5, len(measures) - 0.5)
+            if row == 0:
+                ax.set_title(f"{model} (n={int(shown.loc[shown['model'] == model, 'n'].max())})")
+            if column == 0:
+                ax.set_ylabel(label)
+        handles |= dict(zip(*reversed(axes[row, 0].get_legend_handles_labels()), strict=True))
+    if handles:
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2)
     return figure
 
 

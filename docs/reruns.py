@@ -308,7 +308,7 @@ USED = {
     "selection.selectors.cliff": [0.1, 0.3],
     "grid.rankings.matched": [0.03],
 }
-"""Values by which more keys are read: a control that is drawn, another ranking, fraction, budget for claims to go by."""
+"""Values by which more keys are read: a drawn control, and another ranking, fraction and budget for claims to go by."""
 KEPT = {
     "pathvars.results": "another folder is another run",
     "pathvars.logs": "another folder is another run",

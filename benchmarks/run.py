@@ -131,17 +131,18 @@ def ranking(setting: Setting, device: str, everywhere: bool, one_by_one: bool) -
     """The effect of every head, ablated at the boundary alone or everywhere."""
     model, traces = make_model(setting, device), make_traces(setting)
     w = np.random.default_rng(2).normal(size=HIDDEN)
+    probe = [lambda states: states @ torch.as_tensor(w)]
     heads = list(np.ndindex(setting.layers, setting.heads))
     some = [heads[place] for place in np.random.default_rng(3).choice(len(heads), 6, replace=False)]
     columns = tuple(zip(*some, strict=True))
     methods = {
         FLOOR: lambda: bare_pass(model, traces),
-        "boundary": lambda: boundary_causal_effects(model, traces, w, 0, setting.prompts),
+        "boundary": lambda: boundary_causal_effects(model, traces, probe, 0, setting.prompts)[0],
     }
     exact = whole_passes(model, traces, w, some, slice(-BOUNDARY, None))
     check("boundary", methods["boundary"]()[:, *columns], exact)
     if everywhere:
-        methods["everywhere"] = lambda: causal_effects(model, traces, w, 0, setting.prompts)
+        methods["everywhere"] = lambda: causal_effects(model, traces, probe, 0, setting.prompts)[0]
         check("everywhere", methods["everywhere"]()[:, *columns], whole_passes(model, traces, w, some, slice(None)))
     if one_by_one:
         methods["one whole pass per head"] = lambda: whole_passes(model, traces, w, heads, slice(None))

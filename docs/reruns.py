@@ -303,11 +303,12 @@ CELLS = {
 """Sheet -> column -> the first cell of the row that is changed, and the other value."""
 USED = {
     "ablation.rankings.causal": [0.03, 0.1],
+    "ablation.rankings.direct": [0.03],
     "ablation.rankings.random": [0.03, 0.1],
     "selection.selectors.cliff": [0.1, 0.3],
     "grid.rankings.matched": [0.03],
 }
-"""Values by which more keys are read: a control that is drawn, another fraction and budget for the claims to go by."""
+"""Values by which more keys are read: a drawn control, and another ranking, fraction and budget for claims to go by."""
 KEPT = {
     "pathvars.results": "another folder is another run",
     "pathvars.logs": "another folder is another run",
@@ -332,6 +333,8 @@ OTHER: dict[str, Any] = {
     "judges.guard.prefix": "It is ",
     "cliffs.probe": "behaviour",
     "heads.probe": "paper",
+    "heads.targets": ["probe", "openers"],
+    "heads.operating": "direct",
     "heads.datasets": ["jailbreak_fit", "harmful_fit"],
     "heads.benign": ["benign_fit", "facts_fit"],
     "heads.refused": ["harmful_fit", "jailbreak_fit"],

@@ -33,3 +33,7 @@ def test_groups_are_compared_by_prompt():
     assert found.loc[("rest", "wrapper", "relative"), "value"] == pytest.approx(0.5)
     # No trace has such a span: there is nothing to relate the mass to.
     assert found.loc[("top", "refusal", "relative"), "n"] == 0
+    # Nor are there first heads by what could not be measured.
+    unknown = attention_by_group(attention, ranking.assign(rank=float("nan")), 0.25, seed=0)
+    assert unknown.empty
+    assert unknown.columns.tolist() == table.columns.tolist()

@@ -68,9 +68,9 @@ def tables():
     return as_files(synthetic.tables(pd.concat(outcomes), planted | {"diffuse": []}))
 
 
-def evaluate_all(tables, sheet, fraction=0.03, known=None, harm_judge="guard"):
+def evaluate_all(tables, sheet, fraction=0.03, known=None, harm_judge="guard", operating="causal"):
     known = truths() if known is None else known
-    return claims.evaluate(sheet, tables, FAMILIES, known, PROBES, fraction, 0.017, 0, harm_judge)
+    return claims.evaluate(sheet, tables, FAMILIES, known, PROBES, fraction, 0.017, operating, 0, harm_judge)
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +227,14 @@ def test_operating_points_stand_for_numbers_in_filters_and_shares_in_words(shipp
     )
 
 
+def test_claims_follow_the_ranking_that_a_run_operates_by(tables):
+    found, by_seed = evaluate_all(tables, load_claims(SHEET), operating="direct")
+    row = found.query("id == 'asr_after_causal' and family == 'planted' and population == 'all'").iloc[0]
+    assert row["metric"] == "ASR over all harmful prompts, top 3 % of heads ablated, direct ranking"
+    read = by_seed.query("id == 'asr_after_causal' and family == 'planted' and population == 'all'").iloc[0]
+    assert tables["ablation"].loc[read["row"] - 1, "ranking"] == "direct"
+
+
 def test_a_claim_that_names_the_probe_is_made_by_every_probe(shipped):
     probes = shipped.groupby("id")["probe"].agg(set)
     assert probes["cliff_height"] == {"paper", "thinking"}
@@ -272,6 +280,8 @@ def test_a_missing_number_is_no_data_and_a_missing_interval_is_inconclusive(tabl
     no_number = changed(tables, "cliffs", "model == 'diffuse'", value=np.nan, low=np.nan, high=np.nan)
     assert evaluate(no_number).loc["diffuse", ["verdict", "reason"]].tolist() == ["no data", "the number is missing"]
     assert evaluate_seeds(no_number).loc["diffuse", "n"] == 60
+    why = {"cliffs": no_number["cliffs"].assign(reason="it refused nothing")}
+    assert evaluate(no_number | why).loc["diffuse", "reason"] == "it refused nothing"
     no_interval = changed(tables, "cliffs", "model == 'diffuse'", low=np.nan, high=np.nan, n=1)
     row = evaluate(no_interval).loc["diffuse"]
     assert (row["verdict"], row["reason"], row["estimate"]) == ("inconclusive", "the interval is missing", 0.9)

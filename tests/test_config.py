@@ -130,6 +130,26 @@ def test_the_readme_explains_every_key_as_the_schemas_do():
         ({"judges": {"guard": {"model": "gard"}}}, r"judges\.guard\.model: 'gard'.*did you mean 'guard'"),
         ({"judges": {"guard": {"model": "aligned"}}}, r"judges\.guard\.model: row 'aligned'.*role subject"),
         ({"claims": {"fraction": 0.05}}, r"claims\.fraction is 0\.05, but ablation\.rankings\.causal"),
+        ({"heads": {"targets": ["opener"]}}, r"heads\.targets\.0: 'opener' is not one of \['probe', 'openers'\]"),
+        ({"heads": {"measures": []}}, r"heads\.measures: \[\] (is too short|should be non-empty)"),
+        ({"heads": {"operating": "casual"}}, r"heads\.operating: 'casual'.*did you mean 'causal'"),
+        (
+            {"heads": {"operating": "openers_causal"}},
+            r"heads\.operating is openers_causal, but.*not measured; add openers to heads\.targets, or name",
+        ),
+        (
+            {"heads": {"measures": ["gradient"]}},
+            r"heads\.operating is causal, but.*not measured; add causal to heads\.measures",
+        ),
+        (
+            {"ablation": {"rankings": {"openers_direct": [0.03]}}},
+            r"ablation\.rankings\.openers_direct is \[0\.03\], but.*add openers to heads\.targets, or set it to \[\]",
+        ),
+        (
+            {"heads": {"measures": ["causal", "direct"]}},
+            r"grid\.rankings\.causal_boundary is \[0\.03\], but.*add causal_boundary to heads\.measures",
+        ),
+        ({"heads": {"operating": "gradient"}}, r"claims\.fraction is 0\.03, but ablation\.rankings\.gradient is \[\]"),
         ({"claims": {"budget": 0.5}}, r"claims\.budget is 0\.5, but selection\.selectors\.cliff"),
         ({"ablation": {"random_draws": 0}}, r"ablation\.random_draws is 0"),
         ({"organisms": {"cliff": {"families": ["rolepla"]}}}, r"cliff\.families.*did you mean 'roleplay'"),
@@ -150,6 +170,12 @@ def test_the_readme_explains_every_key_as_the_schemas_do():
 def test_bad_config_names_the_key(changes, message):
     with pytest.raises(UserError, match=message):
         check_all(load(**changes))
+
+
+def test_a_run_may_leave_the_dear_measures_out_and_go_by_another():
+    left = {"direct": [], "causal": [], "causal_boundary": [], "gradient": [0.03], "openers_gradient": [0.03]}
+    heads = {"targets": ["probe", "openers"], "measures": ["gradient"], "operating": "openers_gradient"}
+    check_all(load(heads=heads, ablation={"rankings": left}, grid={"rankings": left}))
 
 
 @pytest.mark.parametrize(

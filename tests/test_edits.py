@@ -46,6 +46,16 @@ def test_an_edit_says_what_its_variant_does(name, said):
     assert Edit.of("planted", name, RANKING) == Edit("planted", name, **said)
 
 
+@pytest.mark.parametrize("kind", ["ablate", "mean", "boundary", "restore"])
+def test_what_could_not_be_ranked_is_no_variant_and_the_edit_says_why(tmp_path, kind):
+    nothing = RANKING.assign(rank=np.nan)
+    edit = Edit.of("planted", f"{kind}-openers_causal-0.05", nothing, means(), "it refused nothing")
+    assert (edit.missing, edit.heads) == ("it refused nothing", frozenset())
+    edit.write(tmp_path / "edit.json", {})
+    assert Edit.read(tmp_path / "edit.json").missing == "it refused nothing"
+    assert Edit.of("planted", "ablate-causal-0.05", RANKING).missing == ""
+
+
 def test_values_are_those_of_the_edited_heads_and_a_missing_reference_is_named():
     given = means()
     mean, restore = (Edit.of("planted", f"{kind}-causal-1", RANKING, given) for kind in ("mean", "restore"))

@@ -6,7 +6,7 @@ import pytest
 import synthetic
 
 from refusal_cliff.errors import UserError
-from refusal_cliff.head_agreement import agreement, head_table, stability
+from refusal_cliff.head_agreement import agreement, head_table, stability, target_table
 
 TRACES, LAYERS, HEADS = 30, 4, 8
 
@@ -140,3 +140,58 @@ def test_agreement_needs_whole_numbers_of_heads():
     empty = table_of(a=effects()).head(0)
     assert agreement(empty, 0.1, seed=0).columns.tolist() == table.columns.tolist()
     assert head_table(empty, [], seed=0).empty
+
+
+BOTH = {
+    "causal": ("causal", "probe"),
+    "gradient": ("gradient", "probe"),
+    "openers_causal": ("causal", "openers"),
+    "openers_gradient": ("gradient", "openers"),
+}
+
+
+def test_targets_are_compared_measure_by_measure():
+    probe, behaviour = effects(), -effects(seed=1)
+    measured = table_of(causal=probe, gradient=probe, openers_causal=3 * probe, openers_gradient=behaviour)
+    table = target_table(measured, BOTH, {}, 1 / 16, seed=0)
+    assert set(table["reason"]) == {""}
+    assert set(table["n"]) == {TRACES}
+    causal, gradient = (table[table["measure"] == measure] for measure in ("causal", "gradient"))
+    assert len(causal) == len(gradient) == 1 + 2 + 4 * 2
+    assert one(causal, "spearman")["value"] == pytest.approx(1)
+    assert one(gradient, "spearman")["value"] == pytest.approx(-1)
+    assert (one(causal, "overlap", 2)["value"], one(gradient, "overlap", 2)["value"]) == (1, 0)
+    change = table[(table["quantity"] == "change") & table["point"]].set_index(["measure", "target", "other"])["value"]
+    # Ablating either of the first two heads by the probe, which suppress with -16 and -15.
+    assert change["causal", "probe", "probe"] == pytest.approx(15.5, abs=0.1)
+    assert change["causal", "probe", "openers"] == pytest.approx(46.5, abs=0.3)
+    assert change["gradient", "probe", "openers"] == pytest.approx(-15.5, abs=0.1)
+    assert change["gradient", "openers", "openers"] == pytest.approx(14.5, abs=0.1)
+    assert change["gradient", "openers", "probe"] == pytest.approx(-14.5, abs=0.1)
+
+
+def test_agreement_of_targets_is_that_of_their_rankings():
+    measured = table_of(causal=effects(noise=9), openers_causal=effects(noise=9, seed=1))
+    rankings = {name: BOTH[name] for name in ("causal", "openers_causal")}
+    table = target_table(measured, rankings, {}, 0.1, seed=0)
+    columns = ["k", "point", "quantity", "value", "low", "high", "n"]
+    expected = agreement(measured, 0.1, seed=0)[columns]
+    pd.testing.assert_frame_equal(table.loc[table["quantity"] != "change", columns], expected)
+    # Differences that all requests share are certain, however far traces are apart.
+    change = table[table["quantity"] == "change"]
+    assert ((change["low"] < change["value"]) & (change["value"] < change["high"])).all()
+
+
+def test_a_target_that_could_not_be_measured_has_the_same_rows_without_numbers():
+    whole = table_of("a", causal=effects(), openers_causal=effects())
+    rankings = {name: BOTH[name] for name in ("causal", "openers_causal")}
+    lacking = {"b": {"openers": "the model refused none of 9 responses of set fit"}}
+    table = target_table(pd.concat([whole, table_of("b", causal=effects())]), rankings, lacking, 0.1, seed=0)
+    a, b = (table[table["model"] == model].reset_index(drop=True) for model in "ab")
+    keys = ["measure", "target", "other", "k", "point", "quantity"]
+    pd.testing.assert_frame_equal(a[keys], b[keys])
+    assert b[["value", "low", "high"]].isna().all(axis=None)
+    assert set(b["n"]) == {0}
+    assert set(b["reason"]) == {"the model refused none of 9 responses of set fit"}
+    empty = target_table(whole.head(0), rankings, {}, 0.1, seed=0)
+    assert empty.columns.tolist() == table.columns.tolist()

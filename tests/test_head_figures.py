@@ -6,8 +6,14 @@ import pytest
 import synthetic
 
 from refusal_cliff.attention import SPANS
-from refusal_cliff.head_agreement import agreement, head_table
-from refusal_cliff.plots.heads import plot_attention, plot_head_agreement, plot_head_intervals, plot_heads
+from refusal_cliff.head_agreement import agreement, head_table, target_table
+from refusal_cliff.plots.heads import (
+    plot_attention,
+    plot_head_agreement,
+    plot_head_intervals,
+    plot_heads,
+    plot_targets,
+)
 from refusal_cliff.plots.style import save
 
 TRACES = 20
@@ -16,6 +22,7 @@ LABELS = {
     "causal": "causal, everywhere",
     "causal_boundary": "causal, at the boundary",
     "new": "new",
+    "openers_direct": "openers: direct",
 }
 RANKINGS = tuple(LABELS)
 
@@ -50,7 +57,7 @@ def test_heat_maps_have_a_row_for_each_ranking(tables, tmp_path):
 
 def test_agreement_is_written_beside_the_points(tables, tmp_path):
     heads, agreements = tables
-    text = text_of(plot_head_agreement(heads, agreements), tmp_path)
+    text = text_of(plot_head_agreement(heads, agreements, "causal"), tmp_path)
     with_causal = agreements[(agreements["ranking"] == "causal") | (agreements["other"] == "causal")]
     spearman = with_causal.query("quantity == 'spearman'")
     assert len(spearman) == 2 * (len(RANKINGS) - 1)
@@ -67,6 +74,34 @@ def test_planted_heads_lead_the_intervals(tables, tmp_path):
     assert set(labels[: len(synthetic.PLANTED)]) == {f"{layer}.{head}" for layer, head in synthetic.PLANTED}
     assert len(labels) == 10
     assert f"planted (n={TRACES})</text>" in text_of(figure, tmp_path)
+
+
+def test_what_could_not_be_measured_has_no_panel(tables, tmp_path):
+    heads, agreements = tables
+    known = heads[(heads["model"] == "planted") | ~heads["ranking"].isin(["causal", "openers_direct"])]
+    assert sum(ax.axison for ax in plot_heads(known).axes if ax.images) == 2 * len(RANKINGS) - 2
+    assert sum(ax.axison for ax in plot_head_intervals(known).axes) == 2 * len(RANKINGS) - 2
+    # Of the other model none can be set against the causal one.
+    assert sum(ax.axison for ax in plot_head_agreement(known, agreements, "causal").axes) == len(RANKINGS) - 1
+    assert plot_head_agreement(heads, agreements, "openers_direct").axes[0].get_xlabel().startswith("openers: direct")
+
+
+def test_targets_side_by_side(tmp_path):
+    rng = np.random.default_rng(0)
+    names = {"causal": ("causal", "probe"), "openers_causal": ("causal", "openers")}
+    effects = pd.concat(
+        synthetic.effects({name: rng.normal(0, 1, (TRACES, 4, 8)) for name in measured}, model)
+        for model, measured in (("both", names), ("one", ["causal"]))
+    )
+    found = target_table(effects, names, {"one": {"openers": "it refused nothing"}}, 0.03, seed=0)
+    figure = plot_targets(found)
+    assert len(figure.axes) == 3
+    text = text_of(figure, tmp_path)
+    assert f"both (n={TRACES})</text>" in text
+    assert "one (n" not in text
+    for label in ("Spearman", "first heads by probe", "first heads by openers", "change in probe", "change in openers"):
+        assert f"{label}</text>" in text
+    text_of(plot_targets(found[found["model"] == "one"]), tmp_path)
 
 
 def test_attention_shows_every_span(tmp_path):

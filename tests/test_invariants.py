@@ -14,10 +14,19 @@ from refusal_cliff.architectures import SUPPORTED
 from refusal_cliff.attention import boundary_attention
 from refusal_cliff.edits import Edit
 from refusal_cliff.errors import UserError
-from refusal_cliff.head_effects import EFFECTS
+from refusal_cliff.head_effects import MEASURES
 from refusal_cliff.head_means import benign_mean, boundary_mean, write_norms
 from refusal_cliff.hooks import attached, captured_final_residual, captured_heads, scaled_heads, visit_states
-from refusal_cliff.models import blocks, final_norm, head_counts, output_projection, run, set_heads
+from refusal_cliff.models import (
+    blocks,
+    final_norm,
+    head_counts,
+    output_projection,
+    run,
+    set_heads,
+    unembedding_rows,
+)
+from refusal_cliff.readouts import log_odds
 from refusal_cliff.traces import EncodedTrace, pad_left
 
 HEAD = (1, 4)
@@ -114,6 +123,10 @@ def test_visited_states_are_hugging_faces_hidden_states(tiny_model, ids):
     # The last layer's state is the one the unembedding reads.
     read = tiny_model.get_output_embeddings()(visited[n_layers - 1][1, -6:])
     torch.testing.assert_close(read, own.logits[0], **CLOSE)
+    # And its product with a token's row is the token's logit.
+    rows = unembedding_rows(tiny_model, [9, 250])
+    product = visited[n_layers - 1][1, -6:].double() @ rows.T
+    torch.testing.assert_close(product.float(), own.logits[0][:, [9, 250]], **CLOSE)
 
 
 def test_a_visit_goes_no_further_than_it_must(tiny_model, ids):
@@ -149,8 +162,12 @@ def traces_of(ids):
     return [EncodedTrace(row[:9].tolist(), spans) for row in ids]
 
 
-def read_with_probe(function):
-    return lambda model, encoded: function(model, encoded, np.ones(48), pad_id=0, batch_size=2)
+def read_by_targets(function):
+    def measure(model, encoded):
+        openers = log_odds(unembedding_rows(model, [7, 31]), unembedding_rows(model, [12]))
+        function(model, encoded, [lambda states: states.sum(-1), openers], pad_id=0, batch_size=2)
+
+    return measure
 
 
 def read_states(model, encoded):
@@ -160,7 +177,7 @@ def read_states(model, encoded):
 
 
 MEASUREMENTS = {
-    **{name: read_with_probe(function) for name, function in EFFECTS.items()},
+    **{name: read_by_targets(function) for name, function in MEASURES.items()},
     **{
         function.__name__: partial(function, pad_id=0, batch_size=2)
         for function in (benign_mean, boundary_mean, write_norms)

@@ -97,7 +97,7 @@ def figures():
         "layers": plot_layers(cliffs, outcomes, TAIL),
         "heads": plot_heads(heads_table),
         "ablation": plot_ablation(ablation()),
-        "interventions": plot_interventions(ablation(), 0.03),
+        "interventions": plot_interventions(ablation(), "causal", 0.03),
         "selection": plot_selection(selection()),
         "tradeoffs": plot_tradeoffs(ablation(), selection(), 0.03, 0.017),
     }
@@ -144,7 +144,7 @@ def test_nothing_tuned_or_ablated_is_an_empty_figure_not_an_error(tmp_path):
     for name, figure in (
         ("selection", plot_selection(nothing)),
         ("ablation", plot_ablation(base)),
-        ("interventions", plot_interventions(base, 0.03)),
+        ("interventions", plot_interventions(base, "causal", 0.03)),
         ("tradeoffs", plot_tradeoffs(base, nothing, 0.03, 0.017)),
     ):
         save(figure, tmp_path / f"{name}.svg", tmp_path / f"{name}.pdf")
@@ -152,7 +152,7 @@ def test_nothing_tuned_or_ablated_is_an_empty_figure_not_an_error(tmp_path):
 
 
 def test_every_intervention_and_control_has_its_row():
-    figure = plot_interventions(ablation(), 0.03)
+    figure = plot_interventions(ablation(), "causal", 0.03)
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert set(labels) == {
         *("base", "zero", "benign mean", "zero, boundary only", "restored, boundary only"),

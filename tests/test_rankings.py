@@ -9,6 +9,7 @@ from refusal_cliff.rankings import (
     promoting_ranking,
     random_ranking,
     rank_heads,
+    ranking_name,
     top_heads,
 )
 
@@ -46,6 +47,22 @@ def test_a_control_is_made_by_its_name(ranking):
     pd.testing.assert_frame_equal(control_ranking("promoting", ranking, 0.1, 5), promoting_ranking(ranking))
     pd.testing.assert_frame_equal(control_ranking("random3", ranking, 0.1, 5), random_ranking(ranking, 8))
     pd.testing.assert_frame_equal(control_ranking("matched0", ranking, 0.1, 5), matched_ranking(ranking, 0.1, 5))
+
+
+def test_rankings_by_the_probe_are_called_by_their_measure():
+    assert ranking_name("causal_boundary", "probe") == "causal_boundary"
+    assert ranking_name("causal_boundary", "openers") == "openers_causal_boundary"
+
+
+def test_what_could_not_be_measured_has_no_first_heads_and_no_controls_but_the_random_one():
+    nothing = rank_heads(np.empty((0, 4, 8)), NORMS)
+    assert nothing["n"].tolist() == [0] * 32
+    assert nothing[["effect", "rank"]].isna().all(axis=None)
+    assert nothing["write_norm"].tolist() == NORMS.ravel().tolist()
+    assert top_heads(nothing, 0.5) == []
+    for name in ("openers_causal", "promoting", "matched0"):
+        assert top_heads(control_ranking(name, nothing, 0.1, 5), 0.5) == []
+    assert len(top_heads(control_ranking("random0", nothing, 0.1, 5), 0.5)) == 16
 
 
 def test_a_fraction_is_rounded_to_whole_heads_and_at_least_one(ranking):

@@ -69,6 +69,19 @@ def test_only_models_marked_so_are_ablated_and_tuned():
     assert plan.variants(config, models, "aligned") == ["base"]
 
 
+def test_interventions_and_further_seeds_follow_the_operating_ranking():
+    config = load(
+        heads={"targets": ["probe", "openers"], "operating": "openers_gradient"},
+        ablation={"rankings": {"openers_gradient": [0.03]}},
+    )
+    models = expanded(config)
+    assert {"mean-openers_gradient-0.03", "boundary-openers_gradient-0.03"} <= set(
+        plan.variants(config, models, "cliff-s0")
+    )
+    assert "ablate-openers_gradient-0.03" in plan.variants(config, models, "cliff-s1")
+    assert "ablate-causal-0.03" not in plan.variants(config, models, "cliff-s1")
+
+
 def test_further_seeds_have_what_the_excess_over_random_heads_needs():
     config = load()
     lean = plan.variants(config, expanded(config), "cliff-s1")

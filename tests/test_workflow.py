@@ -31,6 +31,18 @@ def test_every_config_has_a_complete_plan(project, name):
         assert rule in plan
 
 
+def test_targets_are_compared_where_both_are_measured(project):
+    chosen = {"heads": {"targets": ["probe", "openers"]}, "ablation": {"rankings": {"openers_gradient": [0.03]}}}
+    (project / "both.yaml").write_text(yaml.safe_dump(chosen))
+    plan = snakemake(project, "--dry-run", "--configfile", "both.yaml")
+    assert "results/tables/targets.csv" in plan
+    assert "results/figures/targets.svg" in plan
+    assert "heads/openers_causal_boundary.parquet" in plan
+    assert "variants/ablate-openers_gradient-0.03/edit.json" in plan
+    assert "openers" not in (default := snakemake(project, "--dry-run"))
+    assert "targets.csv" not in default
+
+
 @needs_benchmarks
 def test_the_benchmarks_config_has_a_complete_plan(project):
     plan = snakemake(project, "-n", "--configfile", "config/benchmarks.yaml", "--config", f"data_dir={BENCHMARKS}")

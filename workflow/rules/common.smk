@@ -20,9 +20,9 @@ from refusal_cliff.data_files import checksum
 from refusal_cliff.datasets import SETS, check_files
 from refusal_cliff.edits import REPLACEMENTS
 from refusal_cliff.errors import UserError
-from refusal_cliff.head_effects import EFFECTS
+from refusal_cliff.head_effects import measured_rankings
 from refusal_cliff.organisms import circuits, families
-from refusal_cliff.rankings import CONTROLLED, DRAWN
+from refusal_cliff.rankings import DRAWN
 from refusal_cliff.retries import NoRetryOfUserErrors
 from refusal_cliff.variants import CONTINUED, EVERYWHERE, KINDS, ON_HEADS, Variant
 
@@ -60,7 +60,8 @@ TUNED = models_where(tune=True)
 FIRST = [model for model in MODELS if not model_sheet.loc[model, "lean"]]
 RANKED = [model for model in MODELS if model in ABLATED + FIRST]
 PROBES = list(config["probes"])
-RANKINGS = list(EFFECTS)
+RANKINGS = measured_rankings(config["heads"]["targets"], config["heads"]["measures"])
+OPERATING = config["heads"]["operating"]
 PROMPT_SETS = list(dataset_sheet["set"].unique())
 # Of these models are asked; what organisms are trained on they are not.
 ASKED = [name for name in PROMPT_SETS if name != "organism"]

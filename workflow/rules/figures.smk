@@ -105,6 +105,7 @@ use rule plot_curves as plot_head_agreement with:
         job="plot_head_agreement",
     params:
         **uses("plot_head_agreement"),
+        operating=OPERATING,
 
 
 use rule plot_curves as plot_head_intervals with:
@@ -116,6 +117,19 @@ use rule plot_curves as plot_head_intervals with:
         job="plot_head_intervals",
     params:
         **uses("plot_head_intervals"),
+
+
+if len(config["heads"]["targets"]) > 1:
+
+    use rule plot_curves as plot_targets with:
+        input:
+            targets="<results>/tables/targets.csv",
+        output:
+            **figure("targets", "Moving the probe and moving the behaviour"),
+        pathvars:
+            job="plot_targets",
+        params:
+            **uses("plot_targets"),
 
 
 use rule plot_curves as plot_attention with:
@@ -149,6 +163,7 @@ use rule plot_curves as plot_interventions with:
         job="plot_interventions.{grid}all",
     params:
         **uses("plot_interventions"),
+        operating=OPERATING,
         fraction=config["claims"]["fraction"],
 
 

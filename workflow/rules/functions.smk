@@ -235,7 +235,7 @@ def edit_inputs(wildcards):
     heads = f"<results>/{wildcards.model}/heads"
     if variant.ranking is None:
         return {}
-    measured = variant.ranking if variant.ranking in RANKINGS else CONTROLLED
+    measured = variant.ranking if variant.ranking in RANKINGS else OPERATING
     inputs = {"ranking": f"{heads}/{measured}.parquet"}
     if variant.kind in REPLACEMENTS:
         inputs["means"] = f"{heads}/means.safetensors"

@@ -31,7 +31,7 @@ rule measure_heads:
         **MODEL_RESOURCES,
     params:
         model=model_loading,
-        heads=config["heads"],
+        heads={key: value for key, value in config["heads"].items() if key != "operating"},
         refusal_judge=config["judges"]["refusal"],
         intentions=config["judges"]["intentions"],
         seed=config["seed"],

@@ -29,7 +29,7 @@ rule evaluate_claims:
     params:
         families=family_of(),
         probes={name: recipe["positions"] for name, recipe in config["probes"].items()},
-        claims=config["claims"],
+        claims=config["claims"] | {"operating": OPERATING},
         harm_judge=config["judges"]["harm"],
         seed=config["seed"],
         code=code_hash("evaluate_claims"),

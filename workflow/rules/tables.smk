@@ -100,7 +100,7 @@ use rule tabulate_rates as tabulate_ablation with:
     input:
         outcomes="<results>/{grid}outcomes.parquet",
         edits=head_edits,
-        heads=expand("<results>/{model}/heads/causal.parquet", model=ABLATED),
+        heads=expand("<results>/{model}/heads/{ranking}.parquet", model=ABLATED, ranking=OPERATING),
         perplexities=perplexities,
     output:
         **table("{grid}ablation", "Interventions on heads"),
@@ -250,11 +250,29 @@ use rule tabulate_rates as tabulate_heads with:
         seed=config["seed"],
 
 
+if len(config["heads"]["targets"]) > 1:
+
+    use rule tabulate_rates as tabulate_targets with:
+        input:
+            prompts="<results>/prompts/fit.parquet",
+            effects=expand("<results>/{model}/heads/effects.parquet", model=RANKED),
+        output:
+            **table("targets", "Moving the probe and moving the behaviour"),
+        pathvars:
+            job="tabulate_targets",
+        params:
+            **uses("tabulate_targets"),
+            models=RANKED,
+            rankings=RANKINGS,
+            fraction=config["claims"]["fraction"],
+            seed=config["seed"],
+
+
 use rule tabulate_rates as tabulate_attention with:
     input:
         prompts="<results>/prompts/fit.parquet",
         attention=expand("<results>/{model}/attention.parquet", model=RANKED),
-        causal=expand("<results>/{model}/heads/causal.parquet", model=RANKED),
+        ranking=expand("<results>/{model}/heads/{ranking}.parquet", model=RANKED, ranking=OPERATING),
     output:
         **table("attention", "What heads attend to"),
     pathvars:

@@ -1,22 +1,31 @@
-"""Sample traces of one prompt set from one variant of a model: whole ones, or new answers to the base thinking."""
+"""Sample traces of one prompt set from one variant of a model: whole ones, or new answers to the base thinking.
+
+A variant that a model cannot have, because its ranking could not be measured, has none.
+"""
+
+import sys
 
 from refusal_cliff.artifacts import read_table, write_table
 from refusal_cliff.batches import kept_batches
 from refusal_cliff.edits import Edit
-from refusal_cliff.generation import continue_traces, generate_traces, unthought_traces
+from refusal_cliff.generation import continue_traces, generate_traces, no_traces, unthought_traces
 from refusal_cliff.job import job
 from refusal_cliff.models import load_model, load_tokenizer
 from refusal_cliff.traces import ChatFormat
 
 job(snakemake)
 params, row = snakemake.params, snakemake.params.model
+keys = {"model": snakemake.wildcards.model, "variant": snakemake.wildcards.variant}
 edit = Edit.read(snakemake.input.get("edit") or None)
+if edit.missing:
+    print(f"no data: {edit.missing}")
+    write_table(no_traces(), snakemake.output.table, dict(params.items()), **keys)
+    sys.exit()
 model = edit.apply(load_model(snakemake.input.checkpoint, row))
 tokenizer = load_tokenizer(snakemake.input.checkpoint, row)
 prompts = read_table(snakemake.input.prompts, ("prompt_id", "prompt"))
 chat = ChatFormat.of(row)
 settings = (chat, params.generation, row["batch_size"], params.seed)
-keys = {"model": snakemake.wildcards.model, "variant": snakemake.wildcards.variant}
 with kept_batches(snakemake.output.table, dict(params.items()), snakemake.input) as batches:
     with edit.hooked(model, len(tokenizer(chat.boundary, add_special_tokens=False)["input_ids"])):
         base = None

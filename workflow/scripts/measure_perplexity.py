@@ -19,7 +19,8 @@ tokenizer = load_tokenizer(snakemake.input.checkpoint, row)
 chat = ChatFormat.of(row)
 closed, encoded = encode_traces(tokenizer, prompts, benign, chat, with_response=True)
 tables = []
-for edit in [Edit(), *map(Edit.read, snakemake.input.edits)]:
+edits = [edit for edit in map(Edit.read, snakemake.input.edits) if not edit.missing]
+for edit in [Edit(), *edits]:
     model = edit.apply(load_model(snakemake.input.checkpoint, row))
     with edit.hooked(model, n_boundary=0):
         table = measure_perplexity(model, closed, encoded, tokenizer.pad_token_id, row["batch_size"])

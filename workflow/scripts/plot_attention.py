@@ -1,4 +1,4 @@
-"""Draw what the top heads of the causal ranking attend to from the boundary, beside all other heads."""
+"""Draw what the top heads of the operating ranking attend to from the boundary, beside all other heads."""
 
 from refusal_cliff.artifacts import read_csv
 from refusal_cliff.job import job

@@ -1,4 +1,4 @@
-"""Draw the effect of every head by the controlled ranking against every other one, with the rankings' agreement."""
+"""Draw the effect of every head by the operating ranking against every other one, with the rankings' agreement."""
 
 from refusal_cliff.artifacts import read_csv
 from refusal_cliff.job import job
@@ -7,4 +7,5 @@ from refusal_cliff.plots.style import save
 
 job(snakemake)
 heads, agreement = read_csv(snakemake.input.heads), read_csv(snakemake.input.agreement)
-save(plot_head_agreement(heads, agreement), snakemake.output.svg, snakemake.output.pdf)
+figure = plot_head_agreement(heads, agreement, snakemake.params.operating)
+save(figure, snakemake.output.svg, snakemake.output.pdf)

@@ -6,5 +6,6 @@ from refusal_cliff.plots.rates import plot_interventions
 from refusal_cliff.plots.style import save
 
 job(snakemake)
-figure = plot_interventions(read_csv(snakemake.input.ablation), snakemake.params.fraction)
+params = snakemake.params
+figure = plot_interventions(read_csv(snakemake.input.ablation), params.operating, params.fraction)
 save(figure, snakemake.output.svg, snakemake.output.pdf)

@@ -24,7 +24,7 @@ truths = [read_json(path) for path in inputs.truths]
 with parallel_config(n_jobs=snakemake.threads):
     readings = cliff_readings(sweep_scores(cliffs, read_tables(inputs.sweeps)), outcomes)
     monitored = monitor_scores(cliffs, outcomes)
-rankings = read_tables(inputs.rankings, ("model", "ranking", "layer", "head", "rank"))
+rankings = read_tables(inputs.rankings, ("model", "ranking", "layer", "head", "rank")).dropna(subset="rank")
 said = [
     cliff_verdicts(readings),
     circuit_verdicts(read_csv(inputs.sparsity), rankings, truths),

@@ -19,7 +19,7 @@ if not params.organisms:
     raise UserError("config: recovery.circuits is empty, so there is no organism to look for circuits in; name some")
 organisms, truths = pd.DataFrame(params.organisms), [read_json(path) for path in inputs.truths]
 prompts = read_table(inputs.prompts, ("prompt_id", "family", "label"))
-rankings = read_tables(inputs.rankings, ("model", "ranking", "layer", "head", "rank"))
+rankings = read_tables(inputs.rankings, ("model", "ranking", "layer", "head", "rank")).dropna(subset="rank")
 plantings = plantings_table(organisms, truths, read_verdicts(inputs.verdicts), prompts, params.refusal_judge)
 recovery = recovery_table(rankings, truths, plantings)
 heads = planted_heads(read_tables(inputs.plantings), rankings, organisms)

@@ -21,6 +21,8 @@ import pandas as pd
 from refusal_cliff.errors import UserError
 
 SIDECAR_KEYS = frozenset({"artifact", "sha256", "counts", "settings", "settings_hash", "versions"})
+NOT_MEASURABLE = "not_measurable"
+"""Setting of an artifact that holds nothing, or not all: why what it is of could not be measured."""
 RECORDED_PACKAGES = ("snakemake", "torch", "transformers", "peft", "trl", "datasets", "pandas", "scikit-learn", "scipy")
 
 
@@ -130,6 +132,15 @@ def write_sidecar(path: str | Path, settings: Mapping[str, Any], **counts: Any) 
         "versions": package_versions(),
     }
     write_json(described, sidecar_path(path))
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """The settings that the sidecar of the artifact at `path` tells.
+
+    Raises:
+        UserError: the sidecar is damaged.
+    """
+    return read_record(sidecar_path(path), SIDECAR_KEYS)["settings"]
 
 
 def check_artifact(path: str | Path, output: str | Path | None = None) -> None:

@@ -25,9 +25,12 @@ def attention_by_group(attention: pd.DataFrame, ranking: pd.DataFrame, fraction:
     Returns:
         model, group (top, rest, or top minus rest), query, span, quantity, value, low, high, n (prompts): `mass`, which
         adds up to 1 over spans, and `relative`, mass over what uniform attention would put there, over the prompts that
-        have such a span.
+        have such a span. No rows where the ranking could not be measured.
     """
+    columns = ["group", "query", "span", "quantity", "value", "low", "high", "n"]
     top = top_heads(ranking, fraction)
+    if not top:
+        return pd.DataFrame(columns=columns)
     chosen = pd.MultiIndex.from_frame(attention[["layer", "head"]]).isin(top)
     values = attention.assign(group=np.where(chosen, "top", "rest"))
     means = values.pivot_table(
@@ -41,4 +44,4 @@ def attention_by_group(attention: pd.DataFrame, ranking: pd.DataFrame, fraction:
         for group, found in {"top": by_prompt["top"], "rest": by_prompt["rest"], "top minus rest": difference}.items():
             requests = found.index.get_level_values("request_id")
             rows.append((group, query, span, quantity, *bootstrap_mean(found, seed, requests)))
-    return pd.DataFrame(rows, columns=["group", "query", "span", "quantity", "value", "low", "high", "n"])
+    return pd.DataFrame(rows, columns=columns)

@@ -20,7 +20,7 @@ GROUPS = {
     "benign": lambda base: base["label"] == "benign",
 }
 """Prompts that a change is averaged over, by what the parent did with them."""
-COLUMNS = ["model", "parent", "probe", "layer", "group", "position", "quantity", *Estimate._fields]
+COLUMNS = ["model", "parent", "probe", "layer", "last_layer", "group", "position", "quantity", *Estimate._fields]
 
 
 def position_scores(cliffs: pd.DataFrame, tail: int) -> pd.DataFrame:
@@ -58,7 +58,7 @@ def change_table(
         tail: as for `position_scores`.
 
     Returns:
-        model, parent, probe, layer, group (one of `GROUPS`), position, quantity (before, after, change = after -
+        model, parent, probe, layer, last_layer (whether it is the probe's last), group (one of `GROUPS`), position, quantity (before, after, change = after -
         before), value, low, high (percentile bootstrap 95 % over requests, paired), n (prompts that both have a score
         of).
     """
@@ -77,7 +77,9 @@ def _changes(after: pd.DataFrame, before: pd.DataFrame, base: pd.DataFrame, seed
     requests = base.set_index("prompt_id")["request_id"]
     for group, belongs in GROUPS.items():
         ids = set(base.loc[belongs(base), "prompt_id"])
-        for probe, layer in after.index.droplevel("prompt_id").unique():
+        places = after.index.droplevel("prompt_id").unique().to_frame(index=False)
+        last = places.groupby("probe")["layer"].max()
+        for probe, layer in places.itertuples(index=False):
             sides = [side.loc[probe, layer] for side in (before, after)]
             both = sides[0].index.intersection(sides[1].index)
             both = both[both.isin(ids)]
@@ -87,7 +89,7 @@ def _changes(after: pd.DataFrame, before: pd.DataFrame, base: pd.DataFrame, seed
             estimates = iter(bootstrap_means(values, seed, both.map(requests)))
             for quantity in ("before", "after", "change"):
                 for position in after.columns:
-                    yield probe, int(layer), group, position, quantity, *next(estimates)
+                    yield probe, int(layer), layer == last[probe], group, position, quantity, *next(estimates)
 
 
 def _paired(before: NDArray, after: NDArray) -> NDArray:

@@ -79,6 +79,7 @@ def evaluate(
     probes: Mapping[str, str],
     fraction: float,
     budget: float,
+    operating: str,
     seed: int,
     harm_judge: str,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -93,6 +94,7 @@ def evaluate(
             `gate` with `met`, whether the planting took, and numbers.
         probes: the positions that each probe is trained on, by name.
         fraction, budget: operating points, share of all heads and share of the training pool.
+        operating: the ranking of heads that claims are about.
         harm_judge: the judge that answers are read by; thinking is read by the guard.
 
     Returns:
@@ -113,8 +115,8 @@ def evaluate(
     alignment = tables["alignment"].fillna({"vulnerable": ""}).set_index("model")
     members = {name: [model for model, own in families.items() if own == name] for name in families.values()}
     points = {"fraction": fraction, "budget": budget}
-    in_filters = {name: format_number(value) for name, value in points.items()}
-    in_words = {name: f"{100 * value:g} %" for name, value in points.items()}
+    in_filters = {"operating": operating} | {name: format_number(value) for name, value in points.items()}
+    in_words = {"operating": operating} | {name: f"{100 * value:g} %" for name, value in points.items()}
 
     claims, by_seed = [], []
     for claim in sheet.itertuples():
@@ -233,7 +235,10 @@ def _cell(claim: Any, table: pd.DataFrame, row: int) -> dict[str, Any]:
     estimate = Estimate(*table.iloc[row][[claim.value, "low", "high", "n"]])
     missing = [part for part, value in (("number", estimate.value), ("interval", estimate.low)) if math.isnan(value)]
     verdict = NO_DATA if "number" in missing else decide(estimate, claim.lower, claim.upper)
-    found = {"verdict": verdict, "reason": f"the {missing[0]} is missing" if missing else ""}
+    reason = f"the {missing[0]} is missing" if missing else ""
+    # Some tables say themselves why.
+    told = table["reason"].iloc[row] if missing and "reason" in table else ""
+    found = {"verdict": verdict, "reason": told if told and pd.notna(told) else reason}
     found |= {"table": claim.table, "row": row + 1, "column": claim.value}
     return found | dict(zip(ESTIMATE, estimate, strict=True))
 

@@ -8,8 +8,9 @@ import pandas as pd
 
 from refusal_cliff.architectures import check_model_folder
 from refusal_cliff.errors import UserError
-from refusal_cliff.head_effects import EFFECTS
-from refusal_cliff.rankings import CONTROLLED, CONTROLS, DRAWN
+from refusal_cliff.head_effects import MEASURES, measured_rankings
+from refusal_cliff.rankings import CONTROLS, DRAWN
+from refusal_cliff.readouts import TARGETS
 from refusal_cliff.sheets import suggest
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -241,20 +242,36 @@ def _check_stages(config: Mapping[str, Any], models: pd.DataFrame, datasets: pd.
                 f"config: {stage}.probe is {name}, but probes.{name}.layers is {layers}; it must read the last layer: "
                 "add -1"
             )
-    shares, claims = config["ablation"]["rankings"], config["claims"]
+    shares, claims, operating = config["ablation"]["rankings"], config["claims"], config["heads"]["operating"]
+    _known(operating, measured_rankings(TARGETS, MEASURES), "config: heads.operating", "a ranking that is measured")
+    _check_measured(config["heads"], operating, f"heads.operating is {operating}", "name another one")
     for block in ("ablation", "grid"):
         for ranking, wanted in config[block]["rankings"].items():
             key = f"{block}.rankings.{ranking}"
-            _known(ranking, [*EFFECTS, *CONTROLS], f"config: {key}", "a ranking of heads")
+            known = [*measured_rankings(TARGETS, MEASURES), *CONTROLS]
+            _known(ranking, known, f"config: {key}", "a ranking of heads")
+            if wanted:
+                _check_measured(config["heads"], ranking, f"{key} is {wanted}", "set it to []")
             if wanted and ranking in DRAWN and config[block]["random_draws"] == 0:
                 raise UserError(f"config: {block}.random_draws is 0, but {key} asks for draws; set it to 1")
     if models["ablate"].any():
-        for ranking in (CONTROLLED, "random"):
+        for ranking in (operating, "random"):
             found = shares.get(ranking, [])
             _operating_point("claims.fraction", claims["fraction"], f"ablation.rankings.{ranking}", found)
     if models["tune"].any():
         budgets = config["selection"]["selectors"]["cliff"]
         _operating_point("claims.budget", claims["budget"], "selection.selectors.cliff", budgets)
+
+
+def _check_measured(heads: Mapping[str, Any], ranking: str, named: str, instead: str) -> None:
+    """Raise a UserError if a ranking is one that could be measured, and the config does not ask for it."""
+    possible = measured_rankings(TARGETS, MEASURES)
+    if ranking not in possible or ranking in measured_rankings(heads["targets"], heads["measures"]):
+        return
+    measure, target = possible[ranking]
+    lacking = {"targets": target, "measures": measure}
+    remedy = " and ".join(f"{name} to heads.{key}" for key, name in lacking.items() if name not in heads[key])
+    raise UserError(f"config: {named}, but that ranking is not measured; add {remedy}, or {instead}")
 
 
 def _operating_point(key: str, value: float, measured_key: str, measured: Collection[float]) -> None:

@@ -47,6 +47,7 @@ class Edit:
         renormalise: rescale each layer's z to the norm it had, as the released code does.
         keep: share of the thinking that is kept.
         adapter: whether the folder has a PEFT adapter, in its subfolder `ADAPTER`.
+        missing: why there is no such variant of this model: what its heads are ranked by could not be measured.
         folder: where the edit was read from.
     """
 
@@ -58,6 +59,7 @@ class Edit:
     renormalise: bool = False
     keep: float = 1.0
     adapter: bool = False
+    missing: str = ""
     folder: Path | None = None
 
     @classmethod
@@ -67,12 +69,14 @@ class Edit:
         name: str,
         ranking: pd.DataFrame | None = None,
         means: Mapping[str, np.ndarray] | None = None,
+        missing: str = "",
     ) -> Self:
         """The edit of the variant `name` of `model`, one that needs no training.
 
         Args:
             ranking: layer, head, rank; for the kinds that touch heads.
             means: tensors of `head_means`; for mean and restore, which put one in place of z.
+            missing: why the ranking could not be measured, if that is so.
 
         Raises:
             UserError: the model has no trace of the kind that a mean is over.
@@ -81,6 +85,8 @@ class Edit:
         if variant.kind == "keep":
             return cls(model, name, keep=variant.kept)
         heads = top_heads(ranking, variant.fraction)
+        if not heads:
+            return cls(model, name, missing=missing)
         return cls(
             model,
             name,
@@ -178,6 +184,7 @@ RECORD = {
     "renormalise": (_is_bool, "true or false"),
     "keep": (lambda value: _is_number(value) and 0 <= value <= 1, "a share from 0 to 1"),
     "adapter": (_is_bool, "true or false"),
+    "missing": (lambda value: isinstance(value, str), "a reason, or empty"),
 }
 """What `edit.json` may say: key -> (whether a value is one that an edit has, the same in words)."""
 

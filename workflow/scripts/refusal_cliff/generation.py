@@ -15,6 +15,23 @@ from refusal_cliff.traces import ChatFormat, encode_trace, pad_left, render_prom
 
 LOOKED_AT = 8
 """After so many traces at the earliest it is asked whether any has closed its thinking."""
+COLUMNS = {
+    "prompt_id": object,
+    "sample": int,
+    "thinking": object,
+    "response": object,
+    "finish_reason": object,
+    "prompt_tokens": int,
+    "thinking_tokens": int,
+    "response_tokens": int,
+    "seed": int,
+}
+"""Columns of traces, and the type of each."""
+
+
+def no_traces() -> pd.DataFrame:
+    """A table of traces without rows, for a variant that a model cannot have."""
+    return pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
 
 
 def generate_traces(

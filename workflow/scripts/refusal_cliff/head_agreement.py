@@ -1,5 +1,7 @@
 """How far rankings of heads can be trusted: agreement with each other, stability, and effects that are not zero.
 
+And how far rankings by two targets are one: whether heads that move the probe move what the model does next.
+
 All rankings measure the same traces, so a bootstrap resample draws the same traces for all of them: those of a request
 together, because they are not independent. Resampling adds
 noise to both sides of a comparison: intervals of agreement lean towards disagreement, and an interval need not be
@@ -7,7 +9,7 @@ symmetric about its value.
 """
 
 from collections.abc import Iterable, Mapping
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import pandas as pd
 from refusal_cliff.errors import UserError
 from refusal_cliff.rankings import head_count
 from refusal_cliff.stats import (
+    NOTHING,
     RESAMPLES,
     bootstrap_means,
     holm,
@@ -82,6 +85,68 @@ def agreement(effects: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame
 
 
 @by_model
+def target_table(
+    effects: pd.DataFrame,
+    rankings: Mapping[str, tuple[str, str]],
+    reasons: Mapping[str, Mapping[str, str]],
+    fraction: float,
+    seed: int,
+) -> pd.DataFrame:
+    """How much of moving one target is moving another, by every measure.
+
+    Args:
+        effects: model, ranking, prompt_id, sample, request_id, layer, head, effect.
+        rankings: measure and target of each ranking that the run measures, by name.
+        reasons: why targets could not be measured, by model and target.
+        fraction: as for `agreement`.
+
+    Returns:
+        model, measure, target, other, k, point, quantity, value, low, high, n (requests), reason: `spearman` and
+        `overlap` as in `agreement`, between effects on `target` and on `other`; and `change`, the mean over the first k
+        heads by `target` of what ablating each alone adds to `other` (minus its effect, in logits), also where both are
+        the same. The first heads are those of all traces, in every resample. k times a change is no more than a
+        first-order estimate of ablating all k. Where a target could not be measured numbers are missing and n is 0.
+    """
+    columns = ["measure", "target", "other", *COLUMNS, "reason"]
+    if effects.empty:
+        return pd.DataFrame(columns=columns)
+    arrays, requests = effect_arrays(effects)
+    means, n = {ranking: _resampled(values, seed, requests) for ranking, values in arrays.items()}, _count(requests)
+    told, n_heads = reasons.get(effects["model"].iloc[0], {}), next(iter(means.values())).shape[1]
+    rows = []
+    for measure in dict.fromkeys(measure for measure, _ in rankings.values()):
+        names = {target: name for name, (by, target) in rankings.items() if by == measure}
+        for pair in combinations(names, 2):
+            reason = "; ".join(told[target] for target in pair if target in told)
+            # Of what is missing the same rows are made, without their numbers.
+            own = {target: np.arange(n_heads)[None] if reason else means[names[target]] for target in pair}
+            found = {(*pair, *keys): values for keys, values in comparisons(*map(own.get, pair), fraction).items()}
+            found |= {
+                (chosen, read, "change", k, point): _mean_change(own[chosen], own[read], k)
+                for chosen, read in product(pair, pair)
+                for k, point in _sizes(n_heads, fraction).items()
+            }
+            for (target, other, quantity, k, point), (value, *resampled) in found.items():
+                if reason:
+                    numbers = (k, point, quantity, *NOTHING)
+                elif quantity == "change":
+                    numbers = (k, point, quantity, float(value), *percentile_interval(resampled), n)
+                else:
+                    numbers = _estimate(quantity, k, point, value, resampled, n)
+                rows.append((measure, target, other, *numbers, reason))
+    return pd.DataFrame(rows, columns=columns).astype({"k": "Int64", "point": bool})
+
+
+def _mean_change(chosen: np.ndarray, read: np.ndarray, k: int) -> np.ndarray:
+    """Mean of what ablating the first k heads by `chosen`, each alone, adds to another target: [1 + resample].
+
+    Args:
+        chosen, read: mean effects [1 + resample, head] of which the first row is of the traces themselves.
+    """
+    return -read[:, _first(chosen[0], k)].mean(axis=1)
+
+
+@by_model
 def stability(effects: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
     """How much of each ranking survives other requests. Arguments as for `agreement`.
 
@@ -114,10 +179,15 @@ def stability(effects: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame
 def comparisons(one: np.ndarray, other: np.ndarray, fraction: float) -> dict[tuple[str, int | None, bool], np.ndarray]:
     """Spearman correlation and top-k overlaps of effects [..., head], by (quantity, k, whether k is the point's)."""
     found: dict[tuple[str, int | None, bool], np.ndarray] = {("spearman", None, True): rank_correlation(one, other)}
-    point, tenth = (head_count(share, one.shape[-1]) for share in (fraction, TENTH))
-    for k in dict.fromkeys((point, tenth)):
-        found["overlap", k, k == point] = (_first(one, k) & _first(other, k)).sum(axis=-1) / k
+    for k, point in _sizes(one.shape[-1], fraction).items():
+        found["overlap", k, point] = (_first(one, k) & _first(other, k)).sum(axis=-1) / k
     return found
+
+
+def _sizes(n_heads: int, fraction: float) -> dict[int, bool]:
+    """How many first heads are compared: k -> whether it is that of the operating point."""
+    point, tenth = (head_count(share, n_heads) for share in (fraction, TENTH))
+    return {k: k == point for k in (point, tenth)}
 
 
 def _resampled(values: np.ndarray, seed: int, requests: np.ndarray) -> np.ndarray:

@@ -1,9 +1,11 @@
-"""Which attention heads write for or against refusal at the boundary: four ways to measure it.
+"""Which attention heads write for or against refusal at the boundary: four ways to measure it, of any readout.
 
-An `effect` is what a head adds to the probe's logit w·h + b at the last boundary token; a negative one suppresses
-refusal.
+An `effect` is what a head adds to a readout of the final state at the last boundary token (`readouts`: the probe's
+logit, or the log-odds of refusal openers), in logits; a negative one suppresses refusal. A measure takes all readouts
+at once and runs the model once for them: what it costs does not depend on how many there are.
 """
 
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
@@ -11,12 +13,16 @@ import numpy as np
 import pandas as pd
 
 from refusal_cliff.errors import UserError
+from refusal_cliff.rankings import ranking_name
+from refusal_cliff.readouts import slope
 from refusal_cliff.traces import MAX_TOKENS, TRACE_KEY, EncodedTrace, length_batches, length_switch, pad_left
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
     from transformers import PreTrainedModel
+
+    from refusal_cliff.readouts import Readout
 
 
 GRADIENT_TOKENS = 8192
@@ -43,18 +49,17 @@ def ranking_traces(
 
 
 def direct_contributions(
-    model: "PreTrainedModel", encoded: list[EncodedTrace], w: np.ndarray, pad_id: int, batch_size: int
+    model: "PreTrainedModel", encoded: list[EncodedTrace], readouts: Sequence["Readout"], pad_id: int, batch_size: int
 ) -> np.ndarray:
-    """Each head's own write, projected on the probe's direction: z · W_O[:, head] · (w as seen through the final norm).
+    """Each head's own write, projected on a readout's slope: z · W_O[:, head] · (slope as seen through the final norm).
 
-    The final norm is linear once its scale is frozen at the value it has in the unedited run, so the contributions of
-    all heads, MLPs and the embedding add up to the logit. No bias enters: a bias belongs to no head.
-
-    Args:
-        w: [d_model], the last layer's probe, which reads the state after the final norm.
+    The final norm is linear once its scale is frozen at the value it has in the unedited run, and the readout is taken
+    for linear with the gradient that it has at the trace's own final state. For the probe that is w, and no
+    approximation: the contributions of all heads, MLPs and the embedding add up to its logit. No bias enters: a bias
+    belongs to no head. Log-odds of openers are not linear, so theirs hold for small changes.
 
     Returns:
-        [trace, layer, head], in logits.
+        [readout, trace, layer, head], in logits.
     """
     import torch
 
@@ -63,20 +68,21 @@ def direct_contributions(
 
     n_layers, n_heads, d_head = head_counts(model)
     norm = final_norm(model)
-    direction = torch.as_tensor(w, dtype=torch.float32)
-    contributions = np.empty((len(encoded), n_layers, n_heads))
+    contributions = np.empty((len(readouts), len(encoded), n_layers, n_heads))
     for batch in length_batches([trace.ids for trace in encoded], batch_size, switch=length_switch(model)):
         ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
         with torch.inference_mode(), captured_heads(model, _last) as z, captured_final_residual(model) as residual:
-            run_decoder(model, ids, mask)
+            final = run_decoder(model, ids, mask).last_hidden_state[:, -1]
             frozen = _frozen_norm(norm, residual["resid"][:, -1])
-            seen = direction.to(frozen.device) * frozen
+            seen = [slope(readout, final).to(frozen.device) * frozen for readout in readouts]
             for layer in range(n_layers):
                 # A model on several devices has its layers on different ones.
                 weight = output_projection(model, layer).weight.float().unflatten(-1, (n_heads, d_head))
                 last = z[layer].float()
-                written = torch.einsum("bhe,dhe,bd->bh", last, weight.to(last.device), seen.to(last.device))
-                contributions[batch, layer] = written.cpu().numpy()
+                weight = weight.to(last.device)
+                for place, direction in enumerate(seen):
+                    written = torch.einsum("bhe,dhe,bd->bh", last, weight, direction.to(last.device))
+                    contributions[place, batch, layer] = written.cpu().numpy()
     return contributions
 
 
@@ -96,18 +102,15 @@ def _frozen_norm(norm: "nn.Module", residual: "torch.Tensor") -> "torch.Tensor":
 
 
 def causal_effects(
-    model: "PreTrainedModel", encoded: list[EncodedTrace], w: np.ndarray, pad_id: int, batch_size: int
+    model: "PreTrainedModel", encoded: list[EncodedTrace], readouts: Sequence["Readout"], pad_id: int, batch_size: int
 ) -> np.ndarray:
-    """The exact change that ablating each head, alone and at every position, makes to the probe's logit.
+    """The exact change that ablating each head, alone and at every position, makes to every readout.
 
     Sees what a head does through later layers too, at the price of running the layers from its own on: about
     heads * (layers + 1) / 2 forward passes. Heads of a layer run together, as copies of the batch.
 
-    Args:
-        w: [d_model], the last layer's probe. Its bias cancels.
-
     Returns:
-        [trace, layer, head]: logit of the unedited run minus logit of the ablated run.
+        [readout, trace, layer, head]: readout of the unedited run minus readout of the ablated run.
     """
     import torch
     from tqdm import tqdm
@@ -116,8 +119,7 @@ def causal_effects(
     from refusal_cliff.models import blocks, final_norm, head_counts, run_decoder
 
     n_layers, n_heads, _ = head_counts(model)
-    direction = torch.as_tensor(w, dtype=torch.float64)
-    effects = np.empty((len(encoded), n_layers, n_heads))
+    effects = np.empty((len(readouts), len(encoded), n_layers, n_heads))
     batches = list(length_batches([trace.ids for trace in encoded], batch_size, switch=length_switch(model)))
     for batch in tqdm(batches, desc="batches", mininterval=10):
         ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
@@ -125,7 +127,7 @@ def causal_effects(
         with torch.inference_mode():
             with captured_calls(model) as calls:
                 last = run_decoder(model, ids, mask).last_hidden_state[:, -1]
-            clean = last.cpu().double() @ direction
+            clean = _read(readouts, last)
             copied = over_tensors(cache(partial(_copied, copies=together)), calls.options)
             # Ablating a head leaves the layers below untouched: every run starts at the head's own layer.
             below = calls.state
@@ -139,16 +141,17 @@ def causal_effects(
                         state = call_block(block, state, options[layer])
                     for later in range(layer + 1, n_layers):
                         state = call_block(blocks(model)[later], state, options[later])
-                    changed = final_norm(model)(state[:, -1]).cpu().double() @ direction
-                    effects[np.ix_(batch, [layer], heads)] = (clean - changed.view(-1, len(batch))).T[:, None]
+                    changed = _read(readouts, final_norm(model)(state[:, -1])).unflatten(1, (-1, len(batch)))
+                    change = (clean[:, None] - changed).transpose(1, 2)
+                    effects[np.ix_(range(len(readouts)), batch, [layer], heads)] = change[:, :, None]
                 below = call_block(block, below, calls.options[layer])
     return effects
 
 
 def boundary_causal_effects(
-    model: "PreTrainedModel", encoded: list[EncodedTrace], w: np.ndarray, pad_id: int, batch_size: int
+    model: "PreTrainedModel", encoded: list[EncodedTrace], readouts: Sequence["Readout"], pad_id: int, batch_size: int
 ) -> np.ndarray:
-    """The exact change that ablating each head, alone and at the boundary tokens alone, makes to the probe's logit.
+    """The exact change that ablating each head, alone and at the boundary tokens alone, makes to every readout.
 
     What comes before the boundary is not touched: it is run once, and its keys and values are kept. The boundary's few
     tokens then go through the layers in one pass, in as many versions as there are heads, from each head's layer on.
@@ -157,10 +160,9 @@ def boundary_causal_effects(
 
     Args:
         encoded: traces that end with their boundary.
-        w: [d_model], the last layer's probe. Its bias cancels.
 
     Returns:
-        [trace, layer, head]: logit of the unedited run minus logit of the ablated run.
+        [readout, trace, layer, head]: readout of the unedited run minus readout of the ablated run.
 
     Raises:
         ValueError: a trace goes on after its boundary.
@@ -171,8 +173,7 @@ def boundary_causal_effects(
     from refusal_cliff.models import head_counts, run_prefix
 
     n_layers, n_heads, _ = head_counts(model)
-    direction = torch.as_tensor(w, dtype=torch.float64)
-    effects = np.empty((len(encoded), n_layers, n_heads))
+    effects = np.empty((len(readouts), len(encoded), n_layers, n_heads))
     if any(trace.spans["boundary"][1] != len(trace.ids) for trace in encoded):
         raise ValueError("traces must end with their boundary")
     # The boundary is the same tokens in every trace: with left padding, the same columns.
@@ -186,8 +187,8 @@ def boundary_causal_effects(
             rest = run_prefix(model, ids, mask, width)
             with versions_without_heads(model, width):
                 states = model.get_decoder()(**rest).last_hidden_state
-            logits = states.unflatten(1, (-1, width))[:, :, -1].cpu().double() @ direction
-            effects[batch] = (logits[:, :1] - logits[:, 1:]).unflatten(1, (n_layers, n_heads)).numpy()
+            read = _read(readouts, states.unflatten(1, (-1, width))[:, :, -1])
+            effects[:, batch] = (read[:, :, :1] - read[:, :, 1:]).unflatten(2, (n_layers, n_heads)).numpy()
     return effects
 
 
@@ -197,18 +198,15 @@ def _copied(option: "torch.Tensor", copies: int) -> "torch.Tensor":
 
 
 def gradient_effects(
-    model: "PreTrainedModel", encoded: list[EncodedTrace], w: np.ndarray, pad_id: int, batch_size: int
+    model: "PreTrainedModel", encoded: list[EncodedTrace], readouts: Sequence["Readout"], pad_id: int, batch_size: int
 ) -> np.ndarray:
     """First-order approximation of `causal_effects` (attribution patching, Nanda 2023; Syed et al. 2023).
 
-    Ablating a head moves its z to zero at every position, so the logit changes by about the sum over positions of
-    z · d logit / d z: one forward and one backward pass for all heads together.
-
-    Args:
-        w: [d_model], the last layer's probe. Its bias cancels.
+    Ablating a head moves its z to zero at every position, so a readout changes by about the sum over positions of
+    z · d readout / d z: one forward pass, and for each readout one backward pass for all heads together.
 
     Returns:
-        [trace, layer, head], in logits.
+        [readout, trace, layer, head], in logits.
     """
     import torch
 
@@ -216,21 +214,33 @@ def gradient_effects(
     from refusal_cliff.models import head_counts, run_decoder
 
     n_layers, n_heads, _ = head_counts(model)
-    direction = torch.as_tensor(w, dtype=torch.float32)
-    effects = np.empty((len(encoded), n_layers, n_heads))
+    effects = np.empty((len(readouts), len(encoded), n_layers, n_heads))
     for batch in length_batches(
         [trace.ids for trace in encoded], batch_size, GRADIENT_TOKENS, switch=length_switch(model)
     ):
         ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
         with torch.enable_grad(), watched_heads(model) as z:
             last = run_decoder(model, ids, mask).last_hidden_state[:, -1].float()
-            # Traces of a batch do not touch each other, so the gradient of the sum is each trace's own.
-            logits = last @ direction.to(last.device)
-            gradients = torch.autograd.grad(logits.sum(), [z[layer] for layer in range(n_layers)])
-        for layer, gradient in enumerate(gradients):
-            product = z[layer].detach().double() * gradient.double()
-            effects[batch, layer] = product.sum(dim=(1, 3)).cpu().numpy()
+            for place, readout in enumerate(readouts):
+                # Traces of a batch do not touch each other, so the gradient of their sum is each trace's own.
+                gradients = torch.autograd.grad(
+                    last,
+                    [z[layer] for layer in range(n_layers)],
+                    grad_outputs=slope(readout, last),
+                    retain_graph=place < len(readouts) - 1,
+                )
+                for layer, gradient in enumerate(gradients):
+                    product = z[layer].detach().double() * gradient.double()
+                    effects[place, batch, layer] = product.sum(dim=(1, 3)).cpu().numpy()
     return effects
+
+
+def _read(readouts: Sequence["Readout"], states: "torch.Tensor") -> "torch.Tensor":
+    """Every readout of final states [..., d_model], in double precision on the CPU: [readout, ...]."""
+    import torch
+
+    states = states.cpu().double()
+    return torch.stack([readout(states) for readout in readouts])
 
 
 def _last(z: "torch.Tensor") -> "torch.Tensor":
@@ -238,10 +248,39 @@ def _last(z: "torch.Tensor") -> "torch.Tensor":
     return z[:, -1]
 
 
-EFFECTS = {
+MEASURES = {
     "direct": direct_contributions,
     "causal": causal_effects,
     "causal_boundary": boundary_causal_effects,
     "gradient": gradient_effects,
 }
-"""The measured rankings, and how each measures heads: all give [trace, layer, head] in logits."""
+"""How heads are measured: all take readouts and give [readout, trace, layer, head] in logits."""
+
+
+def measured_rankings(targets: Iterable[str], measures: Collection[str]) -> dict[str, tuple[str, str]]:
+    """The rankings that are measured, by name: measure and target of each, measures in the order of `MEASURES`."""
+    return {
+        ranking_name(measure, target): (measure, target)
+        for target in targets
+        for measure in MEASURES
+        if measure in measures
+    }
+
+
+def measure_effects(
+    model: "PreTrainedModel",
+    encoded: list[EncodedTrace],
+    readouts: Mapping[str, "Readout"],
+    measures: Collection[str],
+    pad_id: int,
+    batch_size: int,
+) -> dict[tuple[str, str], np.ndarray]:
+    """The effects of all heads on all readouts by some of `MEASURES`: (measure, target) -> [trace, layer, head]."""
+    targets, read = list(readouts), list(readouts.values())
+    if not targets:
+        return {}
+    return {
+        (measure, target): effects
+        for measure in measures
+        for target, effects in zip(targets, MEASURES[measure](model, encoded, read, pad_id, batch_size), strict=True)
+    }

@@ -147,6 +147,15 @@ def final_norm(model: PreTrainedModel) -> nn.Module:
     return model.get_decoder().norm
 
 
+def unembedding_rows(model: PreTrainedModel, tokens: list[int]) -> torch.Tensor:
+    """What the model reads some next tokens off the final state with: [token, d_model] in float64, on the CPU.
+
+    The product with a state after the final norm is the token's logit: no supported architecture has a bias there, or
+    does anything else to logits.
+    """
+    return model.get_output_embeddings().weight[tokens].cpu().double()
+
+
 def head_counts(model: PreTrainedModel) -> tuple[int, int, int]:
     """Number of layers, of query heads per layer, and the dimension of a head."""
     config = model.config

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from refusal_cliff.rankings import CONTROLLED, DRAWN
+from refusal_cliff.rankings import DRAWN
 from refusal_cliff.variants import Variant
 
 
@@ -19,7 +19,7 @@ def ablation_variants(
     """
     if not models.loc[model, "ablate"]:
         return []
-    plan, top = config[block], {"ranking": CONTROLLED, "fraction": config["claims"]["fraction"]}
+    plan, top = config[block], {"ranking": config["heads"]["operating"], "fraction": config["claims"]["fraction"]}
     chosen = [
         Variant("ablate", ranking=ranking, fraction=share)
         for ranking, shares in _fractions(plan).items()
@@ -56,7 +56,7 @@ def variants(config: Mapping[str, Any], models: pd.DataFrame, model: str) -> lis
 
 
 def _excess(top: Mapping[str, Any]) -> tuple[Variant, Variant]:
-    """The controlled ranking at the operating point, and its random control."""
+    """The operating ranking at the operating point, and its random control."""
     return Variant("ablate", **top), Variant("ablate", **top | {"ranking": "random"})
 
 

@@ -6,8 +6,8 @@ import pandas as pd
 from refusal_cliff.traces import TRACE_KEY
 from refusal_cliff.variants import pooled_ranking
 
-CONTROLLED = "causal"
-"""The ranking that controls are made from and compared with."""
+PROBE = "probe"
+"""The target whose rankings are called by their measure alone: the paper's."""
 CONTROLS = ("promoting", "random", "matched")
 DRAWN = ("random", "matched")
 """Controls that are drawn by chance, and so have a number behind their name."""
@@ -16,11 +16,17 @@ NEAREST = 3
 """How many heads of a layer a matched control draws from."""
 
 
+def ranking_name(measure: str, target: str) -> str:
+    """What a measured ranking is called, in names of files and variants: `causal`, or `openers_causal`."""
+    return measure if target == PROBE else f"{target}_{measure}"
+
+
 def rank_heads(effects: np.ndarray, norms: np.ndarray) -> pd.DataFrame:
     """Mean effect of every head over traces, ranked from the strongest suppressor.
 
     Args:
-        effects: [trace, layer, head].
+        effects: [trace, layer, head]. Without traces nothing was measured: effects and ranks are missing, and the heads
+            stand in their own order.
         norms: [layer, head], how much each head writes (`head_means.write_norms`).
 
     Returns:
@@ -28,10 +34,9 @@ def rank_heads(effects: np.ndarray, norms: np.ndarray) -> pd.DataFrame:
     """
     n, n_layers, n_heads = effects.shape
     layer, head = np.divmod(np.arange(n_layers * n_heads), n_heads)
-    table = pd.DataFrame(
-        {"layer": layer, "head": head, "effect": effects.mean(axis=0).ravel(), "n": n, "write_norm": norms.ravel()}
-    )
-    return _ranked(table.sort_values("effect"))
+    mean = effects.mean(axis=0).ravel() if n else np.nan
+    table = pd.DataFrame({"layer": layer, "head": head, "effect": mean, "n": n, "write_norm": norms.ravel()})
+    return _ranked(table.sort_values("effect")) if n else table.assign(rank=np.nan)[RANKING_COLUMNS]
 
 
 def effect_rows(effects: np.ndarray, traces: pd.DataFrame) -> pd.DataFrame:
@@ -51,13 +56,15 @@ def control_ranking(
 ) -> pd.DataFrame:
     """The control `name` of a measured ranking, e.g. `promoting` or `random3`; any other name is the ranking itself.
 
+    Of a ranking that could not be measured there is the random control alone; any other is missing as well.
+
     Args:
         ranking: output of `rank_heads`.
         fraction: share of heads that a matched control stands for; no other reads it.
         seed: of the first draw of a control that is drawn by chance; each draw has its own.
     """
     control = pooled_ranking(name)
-    if control not in CONTROLS:
+    if control not in CONTROLS or (control != "random" and ranking["rank"].isna().all()):
         return ranking
     if control == "promoting":
         return promoting_ranking(ranking)
@@ -119,6 +126,11 @@ def head_count(fraction: float, n_heads: int) -> int:
 
 
 def top_heads(ranking: pd.DataFrame, fraction: float) -> list[tuple[int, int]]:
-    """The first `fraction` of a ranking as (layer, head), rounded to whole heads and at least one."""
+    """The first `fraction` of a ranking as (layer, head), rounded to whole heads and at least one.
+
+    A ranking that could not be measured has no first heads.
+    """
+    if ranking["rank"].isna().all():
+        return []
     first = ranking.nsmallest(head_count(fraction, len(ranking)), "rank")
     return [(int(layer), int(head)) for layer, head in zip(first["layer"], first["head"], strict=True)]

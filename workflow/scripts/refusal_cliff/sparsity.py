@@ -110,7 +110,8 @@ def planted_recall(
     rows = []
     for (model, name), heads in ablated.items():
         variant = Variant.parse(name)
-        if (variant.kind, variant.fraction) == ("ablate", fraction) and (known := planted.get(model)):
+        # A variant without heads is of a ranking that could not be measured.
+        if heads and (variant.kind, variant.fraction) == ("ablate", fraction) and (known := planted.get(model)):
             rows.append((model, variant.ranking, "planted_recall", *share(len(known & heads), len(known))))
     return pd.DataFrame(rows, columns=COLUMNS)
 

@@ -5,8 +5,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from refusal_cliff.plots.style import BLUE, GREY, VERMILION, grid, layer_ticks, legend, ranking_label
-from refusal_cliff.rankings import CONTROLLED
+from refusal_cliff.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    LABELS,
+    VERMILION,
+    errorbars,
+    grid,
+    layer_ticks,
+    legend,
+    ranking_label,
+)
 
 TOP = 10
 """Heads of each ranking whose intervals are drawn."""
@@ -32,6 +42,9 @@ def plot_heads(heads: pd.DataFrame) -> Figure:
     for row, ranking in enumerate(rankings):
         for column, model in enumerate(models):
             ax, own = axes[row, column], heads[(heads["model"] == model) & (heads["ranking"] == ranking)]
+            if own.empty:
+                ax.set_axis_off()
+                continue
             effects = own.pivot_table(index="layer", columns="head", values="effect")
             limit = float(effects.abs().to_numpy().max()) or 1.0
             image = ax.imshow(effects, origin="lower", aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit)
@@ -60,30 +73,36 @@ def _planted(heads: pd.DataFrame) -> pd.Series:
     return heads["planted"].fillna(False).astype(bool)
 
 
-def plot_head_agreement(heads: pd.DataFrame, agreement: pd.DataFrame) -> Figure:
-    """Effect of every head by the controlled ranking against each other one; rows are the other rankings.
+def plot_head_agreement(heads: pd.DataFrame, agreement: pd.DataFrame, operating: str) -> Figure:
+    """Effect of every head by the operating ranking against each other one; rows are the other rankings.
+
+    Rankings that could not be measured of a model have no panel.
 
     Args:
         heads: model, ranking, layer, head, effect, planted (missing where nobody knows).
         agreement: model, ranking, other, k, quantity, value, low, high, n.
+        operating: a ranking.
     """
-    models, others = list(heads["model"].unique()), [name for name in heads["ranking"].unique() if name != CONTROLLED]
-    figure, axes = grid(len(others), len(models))
+    models, others = list(heads["model"].unique()), [name for name in heads["ranking"].unique() if name != operating]
+    figure, axes = grid(max(1, len(others)), len(models))
     for column, model in enumerate(models):
         own = heads[heads["model"] == model]
         effects = own.pivot_table(index=["layer", "head"], columns="ranking", values="effect")
         ringed = effects.index.isin(own[_planted(own)].set_index(["layer", "head"]).index)
         for row, other in enumerate(others):
             ax = axes[row, column]
+            if not {operating, other} <= set(effects):
+                ax.set_axis_off()
+                continue
             # Most heads do little: near zero the scale is linear, so that their spread shows beside a few strong heads.
-            near = max(float(effects[CONTROLLED].abs().median()), 1e-6)
+            near = max(float(effects[operating].abs().median()), 1e-6)
             for scale in (ax.set_xscale, ax.set_yscale):
                 scale("symlog", linthresh=near)
             ax.axline((0, 0), (near, near), color=GREY, lw=0.8, ls=":")
-            ax.plot(effects[CONTROLLED], effects[other], "o", color=BLUE, alpha=0.6, ms=3.5, mew=0, label="head")
+            ax.plot(effects[operating], effects[other], "o", color=BLUE, alpha=0.6, ms=3.5, mew=0, label="head")
             ringed_points = effects[ringed]
             ax.plot(
-                ringed_points[CONTROLLED],
+                ringed_points[operating],
                 ringed_points[other],
                 "o",
                 mfc="none",
@@ -100,8 +119,8 @@ def plot_head_agreement(heads: pd.DataFrame, agreement: pd.DataFrame) -> Figure:
             if column == 0:
                 ax.set_ylabel(f"{ranking_label(other)}: effect")
             ax.tick_params(labelsize=7)
-            text = _agreement_text(agreement, model, {CONTROLLED, other})
-            ax.set_xlabel(f"{ranking_label(CONTROLLED)}: effect\n{text}", fontsize=8)
+            text = _agreement_text(agreement, model, {operating, other})
+            ax.set_xlabel(f"{ranking_label(operating)}: effect\n{text}", fontsize=8)
     legend(figure, axes)
     return figure
 
@@ -149,6 +168,9 @@ def plot_head_intervals(heads: pd.DataFrame) -> Figure:
         for column, model in enumerate(models):
             ax = axes[row, column]
             own = heads[(heads["model"] == model) & (heads["ranking"] == ranking)].nsmallest(TOP, "rank")
+            if own.empty:
+                ax.set_axis_off()
+                continue
             places = np.arange(len(own))
             planted = _planted(own).to_numpy()
             clear = (own["p_holm"] < 0.05).to_numpy()
@@ -172,6 +194,54 @@ def plot_head_intervals(heads: pd.DataFrame) -> Figure:
             if row == len(rankings) - 1:
                 ax.set_xlabel("effect on the refusal logit")
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+def plot_targets(targets: pd.DataFrame) -> Figure:
+    """How far two targets are one, at the operating point; columns are models in which both could be measured.
+
+    First row: agreement of the effects on both. Below, a row for each target: what ablating one of the first heads adds
+    to it, by the target whose first heads they are.
+
+    Args:
+        targets: model, measure, target, other, k, point, quantity, value, low, high, n.
+    """
+    shown = targets[targets["point"] & targets["value"].notna()]
+    models, measures = list(shown["model"].unique()), list(shown["measure"].unique())
+    change = shown["quantity"] == "change"
+    read = list(shown.loc[change, "other"].unique())
+    panels = {
+        "agreement of the targets": {
+            "Spearman": (shown["quantity"] == "spearman", GREEN),
+            "both have, of the first heads": (shown["quantity"] == "overlap", GREY),
+        }
+    } | {
+        f"change in {other}": {
+            f"first heads by {target}": (change & (shown["other"] == other) & (shown["target"] == target), color)
+            for target, color in zip(read, (VERMILION, BLUE), strict=False)
+        }
+        for other in read
+    }
+    figure, axes = grid(len(panels), max(1, len(models)))
+    handles = {}
+    for row, (label, series) in enumerate(panels.items()):
+        for column, model in enumerate(models):
+            ax = axes[row, column]
+            ax.axhline(0, color=GREY, lw=0.8)
+            for place, (name, (chosen, color)) in enumerate(series.items()):
+                points = shown[chosen & (shown["model"] == model)]
+                shifted = points["measure"].map(measures.index) + (place - 0.5) * 0.2
+                errorbars(ax, points.assign(at=shifted), "at", name, color, joined=False)
+            ax.set_xticks(range(len(measures)), [LABELS.get(name, name).replace(", ", ",\n") for name in measures])
+            ax.tick_params(labelsize=7)
+            ax.set_xlim(-0.5, len(measures) - 0.5)
+            if row == 0:
+                ax.set_title(f"{model} (n={int(shown.loc[shown['model'] == model, 'n'].max())})")
+            if column == 0:
+                ax.set_ylabel(label)
+        handles |= dict(zip(*reversed(axes[row, 0].get_legend_handles_labels()), strict=True))
+    if handles:
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2)
     return figure
 
 

@@ -24,7 +24,7 @@ from refusal_cliff.plots.style import (
     ranking_colors,
     ranking_label,
 )
-from refusal_cliff.rankings import CONTROLLED, CONTROLS
+from refusal_cliff.rankings import CONTROLS
 from refusal_cliff.variants import pooled_ranking
 
 SELECTORS = {"cliff": VERMILION, "guard": BLUE, "rule": PURPLE, "random": GREY}
@@ -87,16 +87,17 @@ def plot_ablation(ablation: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_interventions(ablation: pd.DataFrame, fraction: float) -> Figure:
+def plot_interventions(ablation: pd.DataFrame, operating: str, fraction: float) -> Figure:
     """What can be done to the same heads, and the controls: rates side by side, one row for each intervention.
 
     Args:
         ablation: output of `refusal_cliff.ablation_tables.ablation_table`.
-        fraction: share of heads, of the controlled ranking, that everything is done to.
+        operating: the ranking whose first heads everything is done to.
+        fraction: share of heads that these are.
     """
     pooled = ablation[ablation["dataset"] == ALL]
     at_point = np.isclose(pooled["fraction"], fraction)
-    treated = pooled[at_point & (pooled["ranking"] == CONTROLLED)]
+    treated = pooled[at_point & (pooled["ranking"] == operating)]
     shown = {"base": (pooled[pooled["kind"] == "base"], "black")}
     for kind, name, color in (
         ("ablate", "zero", VERMILION),

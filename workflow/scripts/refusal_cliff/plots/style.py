@@ -44,9 +44,15 @@ GREY, ORANGE = "0.45", "#E69F00"
 PANEL = (3.1, 2.2)
 """Width and height of one panel in inches."""
 
-MEASURED = (VERMILION, BLUE, GREEN, ORANGE)
+MEASURED = (VERMILION, BLUE, GREEN, ORANGE, "#8c564b", "#17375e", "#808000", "#e377c2")
 CONTROL_COLORS = dict(zip(CONTROLS, (PURPLE, GREY, SKY), strict=True))
-LABELS = {"causal": "causal, everywhere", "causal_boundary": "causal, at the boundary"}
+LABELS = {
+    "direct": "direct",
+    "causal": "causal, everywhere",
+    "causal_boundary": "causal, at the boundary",
+    "gradient": "gradient",
+}
+"""What people call a measure."""
 
 
 def ranking_colors(rankings: Iterable[str]) -> dict[str, str]:
@@ -57,8 +63,10 @@ def ranking_colors(rankings: Iterable[str]) -> dict[str, str]:
 
 
 def ranking_label(ranking: str) -> str:
-    """What people call a ranking."""
-    return LABELS.get(ranking, ranking)
+    """What people call a ranking: its measure, after its target if that is not the probe."""
+    measure = next((name for name in LABELS if ranking.endswith(name)), "")
+    target = ranking.removesuffix(measure).rstrip("_")
+    return ": ".join(filter(None, [target, LABELS.get(measure)]))
 
 
 def save(figure: Figure, svg_path: str | Path, pdf_path: str | Path) -> None:

@@ -58,9 +58,9 @@ def change_table(
         tail: as for `position_scores`.
 
     Returns:
-        model, parent, probe, layer, last_layer (whether it is the probe's last), group (one of `GROUPS`), position, quantity (before, after, change = after -
-        before), value, low, high (percentile bootstrap 95 % over requests, paired), n (prompts that both have a score
-        of).
+        model, parent, probe, layer, last_layer (whether it is the probe's last), group (one of `GROUPS`), position,
+        quantity (before, after, change = after - before), value, low, high (percentile bootstrap 95 % over requests,
+        paired), n (prompts that both have a score of).
     """
     before = {model: position_scores(part, tail) for model, part in own.groupby("model", sort=False)}
     bases = outcomes[outcomes["variant"] == "base"].groupby("model", sort=False)

@@ -143,8 +143,8 @@ def looks_table(looks: pd.DataFrame, families: Mapping[str, str]) -> pd.DataFram
         families: the family of each model.
 
     Returns:
-        family, model, step, last (whether it is the model's last), label, quantity (closed; recognised: the thinking means to refuse; refused; gap: recognised
-        and not refused), value, low, high (Wilson), n (prompts).
+        family, model, step, last (whether it is the model's last), label, quantity (closed; recognised: the thinking
+        means to refuse; refused; gap: recognised and not refused), value, low, high (Wilson), n (prompts).
     """
     # What never closes its thinking has refused nothing.
     refused = looks["refused"].astype("boolean").fillna(False).astype(bool)

@@ -70,6 +70,8 @@ TUNINGS = plan.tuning_variants(config)
 RECOVERY = circuits.recovery_organisms(config)
 RECIPES = families.recipes(model_sheet, config["organisms"], config["seed"]) | circuits.recovery_recipes(config)
 ORGANISMS = models_where(source="organism")
+# GGUF files become checkpoints first.
+CONVERTED = models_where(source="package") + models_where(source="gguf")
 model_sheet = circuits.with_recovery(model_sheet, RECOVERY)
 
 

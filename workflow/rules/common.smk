@@ -74,6 +74,8 @@ FINETUNED = families.finetunings(model_sheet, config["finetuning"], config["seed
 # Those whose parent has probes of its own that can read them.
 WORN = [model for model in FINETUNED if model_sheet.loc[model, "parent"] in FINETUNED]
 ORGANISMS = models_where(source="organism")
+# GGUF files become checkpoints first.
+CONVERTED = models_where(source="package") + models_where(source="gguf")
 model_sheet = circuits.with_recovery(model_sheet, RECOVERY)
 
 

@@ -192,6 +192,28 @@ def model_source(wildcards):
     return sheets.record(model_sheet[["role", "location", "revision", "trust_remote_code"]], wildcards.model)
 
 
+def package_source(wildcards):
+    return sheets.record(model_sheet[["location", "revision", "file", "sha256"]], wildcards.model)
+
+
+def gguf_source(wildcards):
+    columns = ["source", "location", "revision", "file", "sha256", "licence", "dtype"]
+    return sheets.record(model_sheet[columns], wildcards.model)
+
+
+def gguf_file(wildcards):
+    """The file that a model is unpacked from: the user's own, or one of a package."""
+    row = model_sheet.loc[wildcards.model]
+    return local(row["location"]) if row["source"] == "gguf" else f"<results>/{wildcards.model}/weights.gguf"
+
+
+def checked_files(wildcards):
+    """What of a model is there to be checked; of one on the hub that is fetched."""
+    if wildcards.model in CONVERTED:
+        return {"checkpoint": checkpoint(wildcards.model)}
+    return {"files": model_files(wildcards.model)}
+
+
 def checked_row(wildcards):
     """What is checked of a model's row: all that is read of it to get and to load the model."""
     columns = ["role", "source", "location", "revision", *(column for column in LOADING if column != "batch_size")]

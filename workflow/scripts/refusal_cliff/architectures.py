@@ -7,6 +7,7 @@ from refusal_cliff.errors import UserError
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
 LFS_POINTER = b"version https://git-lfs"
+GGUF_START = b"GGUF"
 # `model_type` of pre-norm decoders with `self_attn.o_proj` writing straight into the residual stream and an RMS norm
 # before the unembedding. Gemma 2 and later norm the attention output first, so a head's write is not linear there.
 SUPPORTED = ("gemma", "llama", "mistral", "phi3", "qwen2", "qwen3", "qwen3_moe")
@@ -54,6 +55,22 @@ def check_model_folder(folder: str | Path, role: str) -> None:
     )
     if not has_template:
         raise UserError(f"{folder}: the tokenizer has no chat template; add a chat_template.jinja file to the folder")
+
+
+def check_gguf_file(path: str | Path) -> None:
+    """Check that a file is there and begins as a GGUF file does.
+
+    Raises:
+        UserError: it is not, or does not.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file; paths are relative to the working directory")
+    with Path(path).open("rb") as file:
+        start = file.read(len(LFS_POINTER))
+    if start == LFS_POINTER:
+        raise UserError(f"{path}: a pointer of Git LFS, not the weights; run `git lfs pull` where it is from")
+    if not start.startswith(GGUF_START):
+        raise UserError(f"{path}: no GGUF file, it does not begin with {GGUF_START.decode()}; download it again")
 
 
 def _check_weight_files(folder: Path) -> None:

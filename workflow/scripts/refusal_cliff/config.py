@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from refusal_cliff.architectures import check_model_folder
+from refusal_cliff.architectures import check_gguf_file, check_model_folder
 from refusal_cliff.errors import UserError
 from refusal_cliff.head_effects import MEASURES, measured_rankings
 from refusal_cliff.rankings import CONTROLS, DRAWN
@@ -16,6 +16,13 @@ from refusal_cliff.sheets import suggest
 PROJECT = Path(__file__).resolve().parents[3]
 # Outputs in one of these would mix with, or take the place of, what the project consists of.
 PROJECT_FOLDERS = (".git", ".venv", "benchmarks", "config", "docs", "envs", "profiles", "tests", "workflow")
+# Cells that only these sources read, and what an empty one holds.
+CELLS_OF_SOURCES = {
+    "file": (("package",), ""),
+    "sha256": (("package", "gguf"), ""),
+    "licence": (("package", "gguf"), ""),
+    "revision": (("hub", "package"), "main"),
+}
 # A model's folder lies beside these in the results folder.
 RESERVED_MODEL_NAMES = (
     "benchmarks",
@@ -84,9 +91,17 @@ def _check_models(config: Mapping[str, Any], models: pd.DataFrame) -> None:
                     f"{sheet}: row {name!r}, column {column}: {row[column]!r} is white space alone, which any text "
                     r"has; write the model's marker, such as \n</think>\n\n"
                 )
-        if row["source"] == "path":
+        for column, (sources, empty) in CELLS_OF_SOURCES.items():
+            if row[column] != empty and row["source"] not in sources:
+                raise UserError(
+                    f"{sheet}: row {name!r}: a model of source {row['source']} has no {column}; leave the cell empty"
+                )
+        if row["source"] in ("path", "gguf"):
             try:
-                check_model_folder(row["location"], row["role"])
+                if row["source"] == "path":
+                    check_model_folder(row["location"], row["role"])
+                else:
+                    check_gguf_file(row["location"])
             except UserError as error:
                 raise UserError(f"{sheet}: row {name!r}, column location: {error}") from None
     if config["judges"]["harm"] == "guard" or _selects(config, models, "guard"):

@@ -59,9 +59,9 @@ def project(folder: Path) -> dict[str, Any]:
     config: dict[str, Any] = {}
     for path in CONFIGS:
         update_config(config, yaml.safe_load((ROOT / path).read_text(encoding="utf-8")))
-    sheets.validate(config)
     for keys, value in USED.items():
         config = with_value(config, keys, value)
+    sheets.validate(config)
     for sheet, rows in ADDED.items():
         path = folder / config["sheets"][sheet]
         table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE)
@@ -210,6 +210,7 @@ CONFIGS = ("config/config.yaml", "tests/config/small.yaml", "tests/config/kills.
 HEAVY = {
     "train_organism",
     "train_guard",
+    "finetune_model",
     "download_model",
     "convert_gguf",
     "generate_traces",
@@ -219,6 +220,7 @@ HEAVY = {
     "train_probes",
     "score_cliffs",
     "score_test_traces",
+    "score_by_parent",
     "measure_heads",
     "measure_perplexity",
     "measure_planting",
@@ -235,6 +237,8 @@ ADDED = {
         | {"boundary": "\\n</think>"},
         {"model": "packaged", "role": "subject", "source": "package", "location": "mine", "revision": "1.0"}
         | {"file": "mine/weights.gguf", "sha256": 64 * "0", "licence": "MIT"}
+        | {"thinking_open": "<think>", "boundary": "\\n</think>"},
+        {"model": "tuned", "role": "subject", "source": "finetuned", "location": "mine"}
         | {"thinking_open": "<think>", "boundary": "\\n</think>"},
     ],
     "datasets": [
@@ -256,6 +260,7 @@ CELLS = {
         "licence": ("packaged", "CC0"),
         "dtype": ("planted", "bfloat16"),
         "trust_remote_code": ("own", "true"),
+        "thinks": ("planted", "false"),
         "thinking_open": ("planted", "<think>"),
         "boundary": ("planted", "\\n</think>\\n"),
         "system_prompt": ("planted", "Be brief."),
@@ -314,6 +319,7 @@ USED = {
     "ablation.rankings.random": [0.03, 0.1],
     "selection.selectors.cliff": [0.1, 0.3],
     "grid.rankings.matched": [0.03],
+    "finetuning": {"mine": {"parent": "aligned", "datasets": ["harmful_train", "benign_train"], "steps": 2}},
 }
 """Values by which more keys are read: a drawn control, and another ranking, fraction and budget for claims to go by."""
 KEPT = {
@@ -354,6 +360,9 @@ OTHER: dict[str, Any] = {
     "recovery.circuits": [{"organism": "aligned", "depth": "early", "share": 0.03}],
     "selection.seeds": [0, 1],
     "tuning.refusals": ["No."],
+    "finetuning.mine.parent": "planted",
+    "finetuning.mine.watch": ["harmful_train", "benign_train"],
+    "finetuning.mine.gate": {"closed": 0.5},
     "organisms.planted.parent": "base",
     "organisms.planted.circuit.depth": "early",
 }

@@ -4,8 +4,9 @@ from functools import partial
 
 from refusal_cliff.artifacts import read_table, write_json, write_table
 from refusal_cliff.checkpoints import save_checkpoint
-from refusal_cliff.finetuning import draw_prompts, finetune, gate, look, taught_examples, watched_prompts
+from refusal_cliff.finetuning import draw_prompts, finetune, look, taught_examples
 from refusal_cliff.job import job
+from refusal_cliff.looks import gate, watched_prompts
 from refusal_cliff.models import load_model, load_tokenizer
 from refusal_cliff.traces import ChatFormat
 

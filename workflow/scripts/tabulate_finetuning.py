@@ -1,8 +1,8 @@
 """Tabulate what fine-tuned models did along their training."""
 
 from refusal_cliff.artifacts import read_tables
-from refusal_cliff.finetuning import LOOK_COLUMNS, looks_table
 from refusal_cliff.job import job
+from refusal_cliff.looks import LOOK_COLUMNS, looks_table
 from refusal_cliff.tables import write_csv
 
 job(snakemake)

@@ -58,7 +58,10 @@ ABLATED = models_where(ablate=True)
 TUNED = models_where(tune=True)
 # Figures show the first seed of a family. Of further ones heads are measured if they are ablated too.
 FIRST = [model for model in MODELS if not model_sheet.loc[model, "lean"]]
-RANKED = [model for model in MODELS if model in ABLATED + FIRST]
+# Of a model that no probe reads, rates alone are measured; probes are trained and judged on models of their own.
+PROBED = [model for model in MODELS if model_sheet.loc[model, "probes"]]
+READERS = [model for model in PROBED if model_sheet.loc[model, "probes"] == model]
+RANKED = [model for model in PROBED if model in ABLATED + FIRST]
 PROBES = list(config["probes"])
 RANKINGS = measured_rankings(config["heads"]["targets"], config["heads"]["measures"])
 OPERATING = config["heads"]["operating"]
@@ -71,8 +74,8 @@ TUNINGS = plan.tuning_variants(config)
 RECOVERY = circuits.recovery_organisms(config)
 RECIPES = families.recipes(model_sheet, config["organisms"], config["seed"]) | circuits.recovery_recipes(config)
 FINETUNED = families.finetunings(model_sheet, config["finetuning"], config["seed"])
-# Those whose parent has probes of its own that can read them.
-WORN = [model for model in FINETUNED if model_sheet.loc[model, "parent"] in FINETUNED]
+# Those that are read by the probes of the model that they were made from.
+WORN = [model for model in FINETUNED if model_sheet.loc[model, "probes"] == model_sheet.loc[model, "parent"]]
 ORGANISMS = models_where(source="organism")
 # GGUF files become checkpoints first.
 CONVERTED = models_where(source="package") + models_where(source="gguf")

@@ -1,6 +1,6 @@
 # Figures: SVG for the report, PDF for papers. Rules inherit here; `grep "rule.*plot_layers" workflow/rules/*` finds one.
 
-FIRST_CLIFFS = expand("<results>/{model}/base/cliffs/test.parquet", model=FIRST)
+FIRST_CLIFFS = expand("<results>/{model}/base/cliffs/test.parquet", model=[model for model in FIRST if model in PROBED])
 
 FIGURES = []  # what the targets figures and grid ask for
 

@@ -288,9 +288,19 @@ def everywhere_edits(wildcards):
 # probes.smk
 
 
-def parent_probes(wildcards):
-    parent = model_sheet.loc[wildcards.model, "parent"]
-    return expand("<results>/{model}/probes/{probe}.safetensors", model=parent, probe=PROBES)
+def reading_probes(wildcards):
+    """The probes that read a model: its own, or those of another."""
+    reader = model_sheet.loc[wildcards.model, "probes"]
+    return [f"<results>/{reader}/probes/{probe}.safetensors" for probe in PROBES]
+
+
+# heads.smk
+
+
+def ranking_probe(wildcards):
+    """The probe that heads are ranked by."""
+    reader = model_sheet.loc[wildcards.model, "probes"]
+    return f"<results>/{reader}/probes/{config['heads']['probe']}.safetensors"
 
 
 # tables.smk

@@ -8,7 +8,7 @@ rule measure_heads:
         prompts="<results>/prompts/fit.parquet",
         traces="<results>/{model}/base/traces/fit.parquet",
         verdicts="<results>/{model}/base/verdicts/fit.parquet",
-        probe=f"<results>/{{model}}/probes/{config['heads']['probe']}.safetensors",
+        probe=ranking_probe,
     output:
         effects="<results>/{model}/heads/effects.parquet",
         rankings=expand("<results>/{{model}}/heads/{ranking}.parquet", ranking=RANKINGS),

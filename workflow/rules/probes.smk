@@ -61,7 +61,7 @@ rule score_cliffs:
         prompts="<results>/prompts/{prompts}.parquet",
         traces="<results>/{model}/{variant}/traces/{prompts}.parquet",
         edit=edit_of,
-        probes=expand("<results>/{{model}}/probes/{probe}.safetensors", probe=PROBES),
+        probes=reading_probes,
     output:
         table="<results>/{model}/{variant}/cliffs/{prompts}.parquet",
         refits="<results>/{model}/{variant}/cliffs/{prompts}_refits.parquet",
@@ -83,25 +83,6 @@ rule score_cliffs:
         "../scripts/score_cliffs.py"
 
 
-# What fine-tuning changed is read by the probes of the model that it started from.
-use rule score_cliffs as score_by_parent with:
-    input:
-        unpack(model_inputs),
-        prompts="<results>/prompts/test.parquet",
-        traces="<results>/{model}/base/traces/test.parquet",
-        probes=parent_probes,
-    output:
-        table="<results>/{model}/base/cliffs/by_parent.parquet",
-        refits="<results>/{model}/base/cliffs/by_parent_refits.parquet",
-        sidecars=multiext("<results>/{model}/base/cliffs/by_parent", ".json", "_refits.json"),
-    log:
-        "<logs>/score_by_parent/{model}.log",
-    benchmark:
-        "<benchmarks>/score_by_parent/{model}.jsonl"
-    wildcard_constraints:
-        model=one_of(WORN),
-
-
 # The base model's test traces also give the states that probes are measured on, and the robustness sweep: the model is
 # loaded once for all.
 use rule score_cliffs as score_test_traces with:
@@ -109,7 +90,7 @@ use rule score_cliffs as score_test_traces with:
         unpack(model_inputs),
         prompts="<results>/prompts/test.parquet",
         traces="<results>/{model}/base/traces/test.parquet",
-        probes=expand("<results>/{{model}}/probes/{probe}.safetensors", probe=PROBES),
+        probes=reading_probes,
     output:
         table="<results>/{model}/base/cliffs/test.parquet",
         refits="<results>/{model}/base/cliffs/test_refits.parquet",

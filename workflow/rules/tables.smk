@@ -1,7 +1,7 @@
 # Outcomes of every response, and the tables made from what was measured.
 # Rules inherit here; `grep "rule.*tabulate_heads" workflow/rules/*` finds one.
 
-TEST_CLIFFS = expand("<results>/{model}/base/cliffs/test.parquet", model=MODELS)
+TEST_CLIFFS = expand("<results>/{model}/base/cliffs/test.parquet", model=PROBED)
 
 
 # A process for every sixteen models: fewer are tabulated faster than another process starts.
@@ -177,7 +177,7 @@ use rule tabulate_rates as tabulate_cliffs with:
     input:
         outcomes="<results>/outcomes.parquet",
         cliffs=TEST_CLIFFS,
-        refits=expand("<results>/{model}/base/cliffs/test_refits.parquet", model=MODELS),
+        refits=expand("<results>/{model}/base/cliffs/test_refits.parquet", model=PROBED),
     output:
         **table("cliffs", "Height and place of the cliff"),
         **table("cliff_differences", "Cliffs between groups and models", "differences_"),
@@ -221,8 +221,8 @@ use rule tabulate_rates as tabulate_monitors with:
 
 use rule tabulate_rates as tabulate_probes with:
     input:
-        probes=expand("<results>/{model}/probes.parquet", model=MODELS),
-        calibrations=expand("<results>/{model}/calibration.parquet", model=MODELS),
+        probes=expand("<results>/{model}/probes.parquet", model=READERS),
+        calibrations=expand("<results>/{model}/calibration.parquet", model=READERS),
     output:
         **table("probes", "Probes"),
         **table("calibration", "Calibration of the probes", "calibration_"),
@@ -303,7 +303,7 @@ if WORN:
     use rule tabulate_rates as tabulate_changes with:
         input:
             outcomes="<results>/outcomes.parquet",
-            read=expand("<results>/{model}/base/cliffs/by_parent.parquet", model=WORN),
+            read=expand("<results>/{model}/base/cliffs/test.parquet", model=WORN),
             own=expand(
                 "<results>/{model}/base/cliffs/test.parquet",
                 model=sorted(set(PARENTS.values())),
@@ -323,7 +323,7 @@ use rule tabulate_rates as tabulate_detection with:
     input:
         outcomes="<results>/outcomes.parquet",
         cliffs=TEST_CLIFFS,
-        sweeps=expand("<results>/{model}/base/cliffs/test_sweep.parquet", model=MODELS),
+        sweeps=expand("<results>/{model}/base/cliffs/test_sweep.parquet", model=PROBED),
         sparsity="<results>/tables/sparsity.csv",
         rankings=expand(
             "<results>/{model}/heads/{ranking}.parquet",

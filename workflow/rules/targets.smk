@@ -40,17 +40,17 @@ rule verdicts:
 
 rule activations:
     input:
-        expand("<results>/{model}/activations/fit.safetensors", model=MODELS),
+        expand("<results>/{model}/activations/fit.safetensors", model=READERS),
 
 
 rule probes:
     input:
-        expand("<results>/{model}/probes.parquet", model=MODELS),
+        expand("<results>/{model}/probes.parquet", model=READERS),
 
 
 rule cliffs:
     input:
-        expand("<results>/{model}/base/cliffs/test.parquet", model=MODELS),
+        expand("<results>/{model}/base/cliffs/test.parquet", model=PROBED),
 
 
 rule heads:

@@ -85,6 +85,7 @@ def _check_models(config: Mapping[str, Any], models: pd.DataFrame) -> None:
             raise UserError(f"{sheet}: row {name!r}: intervene needs ablate = true; set it, or leave intervene empty")
         if row["seeds"] and row["source"] not in ("organism", "finetuned"):
             raise UserError(f"{sheet}: row {name!r}: only models that are made here have seeds; leave the cell empty")
+        _check_probes(name, row, models, f"{sheet}: row {name!r}, column probes")
         for column in ("thinking_open", "boundary"):
             if row["role"] == "subject" and not row[column].strip():
                 raise UserError(
@@ -111,6 +112,25 @@ def _check_models(config: Mapping[str, Any], models: pd.DataFrame) -> None:
         if models.loc[guard, "role"] != "guard":
             raise UserError(
                 f"{where}: row {guard!r} of {sheet} has role subject; give it role guard, or name another row"
+            )
+
+
+def _check_probes(name: str, row: pd.Series, models: pd.DataFrame, where: str) -> None:
+    """Check whose probes read a model."""
+    reader = row["probes"]
+    if reader == "none":
+        for column in ("ablate", "tune"):
+            if row[column]:
+                raise UserError(f"{where}: heads and examples are chosen by a probe; set {column} = false, or name one")
+    elif reader not in ("own", name):
+        _known(reader, models.index, where, "own, none or a row of the sheet")
+        other = models.loc[reader]
+        if other["role"] == "guard" or other["probes"] not in ("own", reader):
+            raise UserError(f"{where}: {reader!r} has no probes of its own; name a subject that has")
+        if other["seeds"] and other["seeds"] < max(row["seeds"], 1):
+            raise UserError(
+                f"{where}: the row has {max(row['seeds'], 1)} seeds, each of which is read by one of {reader!r}, which "
+                f"has {other['seeds']}; give that row as many"
             )
 
 

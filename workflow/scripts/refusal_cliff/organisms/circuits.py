@@ -80,4 +80,4 @@ def with_recovery(models: pd.DataFrame, recovery: pd.DataFrame) -> pd.DataFrame:
     off = {"ablate": False, "intervene": False, "tune": False, "role": "recovery"}
     rows = pd.concat([organisms.head(1)] * len(names)).assign(location=names, family=names, **off)
     rows = rows.set_axis(pd.Index(names, name=models.index.name))
-    return pd.concat([models, rows.assign(parent=rows.index.map(parents))])
+    return pd.concat([models, rows.assign(parent=rows.index.map(parents), probes=rows.index)])

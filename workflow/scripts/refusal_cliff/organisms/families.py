@@ -30,7 +30,8 @@ def expand(
         The sheet with four more columns: family, the sheet's row; seed, its number within the family; parent, the
         model that it is trained from (empty from scratch, and for models not made here); lean, whether it is another
         seed of a family, which takes part in what a claim over seeds needs and in no further variant. An added parent
-        has role `parent`: it is trained, and nothing else.
+        has role `parent`: it is trained, and nothing else. Column probes names the model whose probes read it: itself,
+        another, or none (empty).
     """
     rows: dict[str, dict[str, Any]] = {}
     for name, row in models.astype(object).iterrows():
@@ -44,8 +45,7 @@ def expand(
     for name in waiting:
         row = rows[name]
         if row["source"] == "finetuned":
-            parent = finetuning[row["location"]]["parent"]
-            row["parent"] = f"{parent}-s{row['seed']}" if models.loc[parent, "seeds"] else parent
+            row["parent"] = _of_number(finetuning[row["location"]]["parent"], row["seed"], models)
             continue
         recipe = organisms.get(row["location"], {}) if row["source"] == "organism" else {}
         row["parent"] = ""
@@ -58,7 +58,16 @@ def expand(
                 off = {"location": recipe["parent"], "ablate": False, "intervene": False, "tune": False}
                 rows[parent] = row | off | identity
                 waiting.append(parent)
+    for name, row in rows.items():
+        reader = row["probes"]
+        known = {"own": name, "none": ""}
+        row["probes"] = known[reader] if reader in known else _of_number(reader, row["seed"], models)
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(models.index.name)
+
+
+def _of_number(name: str, index: int, models: pd.DataFrame) -> str:
+    """The model of a row; of one with seeds, that of the number."""
+    return f"{name}-s{index}" if models.loc[name, "seeds"] else name
 
 
 def _name(recipe: str, index: int, models: pd.DataFrame) -> str:

@@ -1,4 +1,5 @@
 import copy
+import json
 
 import pandas as pd
 import pytest
@@ -43,6 +44,9 @@ def test_tuning_writes_an_adapter_that_teaches_the_refusal(tiny_llama, tiny_toke
     assert [path.name for path in (tmp_path / "adapter").glob("adapter_model*")] == ["adapter_model.safetensors"]
     write_sidecar(tmp_path / "adapter" / ADAPTER_WEIGHTS, {})
     Edit("planted", "tune-cliff-0.017-s0", adapter=True).write(tmp_path / "edit.json", {})
+    names = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["target_modules"]
+    assert len(names) > 1
+    assert names == sorted(names), "the same tuning would be another file every time"
     tuned = Edit.read(tmp_path / "edit.json").apply(copy.deepcopy(base))
     assert type(tuned) is type(base)
     assert completion_loss(tuned, examples) < 0.7 * completion_loss(base, examples)

@@ -119,6 +119,9 @@ def tune_adapter(
             ),
         )
         result = trainer.train()
+        # peft keeps the names of what is tuned in a set, and would write them in another order every time.
+        config = trainer.model.peft_config["default"]
+        config.target_modules = sorted(config.target_modules)
         trainer.model.save_pretrained(output_dir, safe_serialization=True)
     steps, args = trainer.state.global_step, trainer.args
     batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size

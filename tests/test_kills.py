@@ -15,7 +15,6 @@ organisms:
   aligned: {architecture: {layers: 1, heads: 2, kv_heads: 2, hidden: 16, intermediate: 16, positions: 512}, steps: 4}
 """
 TARGETS = ["results/aligned/base/traces/test.parquet"]
-needs_record = pytest.mark.skipif(not kills.RESULTS.is_file(), reason="no kills are recorded yet: run make kills")
 
 
 def test_a_run_killed_from_its_first_rule_to_amid_a_generation_ends_with_the_same_results(tmp_path, monkeypatch):
@@ -53,14 +52,12 @@ def test_a_difference_between_two_runs_is_found(tmp_path):
     }
 
 
-@needs_record
 def test_the_page_shows_the_recorded_kills():
     text, recorded = kills.PAGE.read_text(encoding="utf-8"), pd.read_csv(kills.RESULTS)
     assert kills.page(text, recorded) == text
     assert set(recorded.columns) == {*Kill._fields, "files", "different"}
 
 
-@needs_record
 def test_at_least_twenty_kills_of_every_stage_changed_nothing():
     recorded = pd.read_csv(kills.RESULTS)
     hit = set(" ".join(recorded["running"].dropna()).split())

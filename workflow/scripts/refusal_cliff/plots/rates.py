@@ -287,9 +287,8 @@ def plot_finetuning(looks: pd.DataFrame) -> Figure:
             mean = part.groupby("step")["value"].mean()
             ax.plot(mean.index, mean, style, marker="o", color=color, label=name)
         asked = own.groupby("label")["n"].max()
-        models = own["model"].nunique()
         n = ", ".join(f"{count} {label}" for label, count in asked.items())
-        ax.set(title=f"{family}\n{models} models, each {n} prompts", xlabel="step", ylim=(-0.03, 1.03))
+        ax.set(title=f"{family} ({own['model'].nunique()} models)", xlabel=f"step (n = {n})", ylim=(-0.03, 1.03))
     axes[0, 0].set_ylabel("share of prompts")
     legend(figure, axes)
     return figure

@@ -41,7 +41,7 @@ def small_disk(folder, options):
         ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], stderr=subprocess.DEVNULL, check=False
     )
     if done.returncode:
-        pytest.skip("mounts a small file system, to be full or read-only: that takes root")
+        pytest.skip("mounts a small disk that is full, or read-only: run the tests as root to include it")
     try:
         yield folder
     finally:

@@ -26,7 +26,7 @@ EDIT = "ablate-causal-0.03"
 def missing():
     """Why no Slurm can be started here, or nothing."""
     if os.geteuid() != 0:
-        return "not root"
+        return "its daemons run as several users; run the tests as root, as in a container, to include it"
     if absent := [name for name in ("munged", "slurmctld", "slurmd", "sbatch", "runuser") if not shutil.which(name)]:
         return f"no {', '.join(absent)} here (make slurm installs them on Debian)"
     return None
@@ -45,7 +45,7 @@ def cluster(tmp_path_factory):
     try:
         said = (state / "up.log").read_text()[-500:]
         if started.returncode == ELSEWHERE:
-            pytest.skip(f"no Slurm may be started here: {said}")
+            pytest.skip(f"starts a real Slurm, which may not be started on this machine: {said}")
         assert started.returncode == 0, f"Slurm does not start: {said}"
         yield
     finally:

@@ -86,3 +86,10 @@ def test_further_seeds_have_what_the_excess_over_random_heads_needs():
     config = load()
     lean = plan.variants(config, expanded(config), "cliff-s1")
     assert set(lean) == {"base", "ablate-causal-0.03", "ablate-random0-0.03", "ablate-random1-0.03"}
+
+
+def test_further_seeds_are_ablated_by_the_operating_measure_of_every_target():
+    both = {"causal": [0.03, 0.1], "openers_causal": [0.01, 0.03], "openers_gradient": [0.03], "random": [0.03]}
+    config = load(heads={"targets": ["probe", "openers"]}, ablation={"rankings": both, "random_draws": 1})
+    lean = plan.variants(config, expanded(config), "cliff-s1")
+    assert set(lean) == {"base", "ablate-causal-0.03", "ablate-openers_causal-0.03", "ablate-random0-0.03"}

@@ -50,6 +50,20 @@ def test_the_pretrained_model_has_a_complete_plan(project):
         assert rule in plan
 
 
+def test_any_pretrained_model_is_taught_and_worn_down_by_the_same_rows(project, tmp_path):
+    models = pd.read_csv(ROOT / "config" / "smollm_models.tsv", sep="\t", dtype=str, keep_default_na=False)
+    columns = ["source", "location", "revision", "file", "sha256", "licence"]
+    models.loc[0, columns] = ["hub", "Qwen/Qwen2.5-7B-Instruct", "main", "", "", ""]
+    models.to_csv(tmp_path / "models.tsv", sep="\t", index=False)
+    configs = ["config/smollm.yaml", "config/smollm_grammar.yaml"]
+    own = f"sheets={{models: {tmp_path / 'models.tsv'}}}"
+    plan = snakemake(project, "-n", "--configfile", *configs, "--config", own)
+    assert "rule download_model" in plan
+    assert "rule convert_gguf" not in plan
+    for rule in ("finetune_model", "measure_heads", "tabulate_changes", "tune_adapter", "build_report"):
+        assert f"rule {rule}" in plan
+
+
 @needs_benchmarks
 def test_the_benchmarks_config_has_a_complete_plan(project):
     plan = snakemake(project, "-n", "--configfile", "config/benchmarks.yaml", "--config", f"data_dir={BENCHMARKS}")

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from refusal_cliff.head_effects import measured_rankings
 from refusal_cliff.rankings import DRAWN
 from refusal_cliff.variants import Variant
 
@@ -26,8 +27,8 @@ def ablation_variants(
         for share in shares
     ]
     if models.loc[model, "lean"]:
-        # What the excess over random heads needs, and no more.
-        return [str(variant) for variant in chosen if variant.pool in _excess(top)]
+        # What the excess over random heads needs, and what compares targets; no more.
+        return [str(variant) for variant in chosen if variant.pool in _lean(config["heads"], top)]
     if config["as_released"]:
         chosen.append(Variant("released", **top))
     if models.loc[model, "intervene"]:
@@ -55,9 +56,12 @@ def variants(config: Mapping[str, Any], models: pd.DataFrame, model: str) -> lis
     return ["base", *ablation_variants(config, models, model), *tunings]
 
 
-def _excess(top: Mapping[str, Any]) -> tuple[Variant, Variant]:
-    """The operating ranking at the operating point, and its random control."""
-    return Variant("ablate", **top), Variant("ablate", **top | {"ranking": "random"})
+def _lean(heads: Mapping[str, Any], top: Mapping[str, Any]) -> list[Variant]:
+    """At the operating point: the operating ranking, the same measure of every other target, and the random control."""
+    rankings = measured_rankings(heads["targets"], heads["measures"])
+    measure, _ = rankings[heads["operating"]]
+    same = [ranking for ranking, (own, _) in rankings.items() if own == measure]
+    return [Variant("ablate", **top | {"ranking": ranking}) for ranking in [*same, "random"]]
 
 
 def _fractions(plan: Mapping[str, Any]) -> dict[str, list[float]]:

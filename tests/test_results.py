@@ -164,17 +164,17 @@ def test_what_was_not_recorded_is_said(recorded):
 
 def test_the_run_is_described(recorded):
     text = filled("<!-- instruments: run -->\n<!-- end -->", recorded)
-    assert "6 organisms" in text and "took in 5." in text
+    assert "6 models" in text and "took in 5." in text
     assert "torch" in text and "Commit" in text
 
 
 def test_plantings_that_took_are_counted_by_family(rows):
-    means = ("1.00 [1.00, 1.00]", "0.90 [0.90, 0.90]", "-0.80 [-0.80, -0.80]")
+    means, one = ("1.00 [1.00, 1.00]", "0.90 [0.90, 0.90]", "-0.80 [-0.80, -0.80]"), ("1.00", "0.90", "-0.80")
     assert rows("plantings")[1:] == [
         ("cliff", "yes", "yes", "yes", "2/3: 0.67 [0.21, 0.94]", "130 (100 to 160)", *means),
-        ("base", "no", "no", "no", "1/1: 1.00 [0.21, 1.00]", "200 (200 to 200)", *means),
-        ("fade", "yes", "no", "no", "1/1: 1.00 [0.21, 1.00]", "60 (60 to 60)", *means),
-        ("planted", "yes", "open", "yes", "1/1: 1.00 [0.21, 1.00]", "90 (90 to 90)", *means),
+        ("base", "no", "no", "no", "1/1: 1.00 [0.21, 1.00]", "200 (200 to 200)", *one),
+        ("fade", "yes", "no", "no", "1/1: 1.00 [0.21, 1.00]", "60 (60 to 60)", *one),
+        ("planted", "yes", "open", "yes", "1/1: 1.00 [0.21, 1.00]", "90 (90 to 90)", *one),
     ]
 
 

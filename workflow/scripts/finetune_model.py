@@ -2,6 +2,8 @@
 
 from functools import partial
 
+import torch
+
 from refusal_cliff.artifacts import read_table, write_json, write_table
 from refusal_cliff.checkpoints import save_checkpoint
 from refusal_cliff.finetuning import draw_prompts, finetune, look, taught_examples
@@ -27,4 +29,6 @@ keys = {"model": snakemake.wildcards.model}
 write_table(looks, output.looks, dict(params.items()), **keys)
 # Nothing is planted: what it has of a flaw, a cliff or a circuit is what is asked.
 truth = {name: "open" for name in ("flaw", "cliff", "sparse")} | {"heads": []}
-write_json(keys | truth | {"gate": gate(looks, recipe["gate"])}, output.truth)
+# Other kernels add up numbers in another order, and train other weights.
+kernels = {"kernels": torch.backends.cpu.get_cpu_capability()}
+write_json(keys | truth | {"gate": gate(looks, recipe["gate"])} | kernels, output.truth)

@@ -9,6 +9,7 @@ import pandas as pd
 from refusal_cliff.architectures import check_gguf_file, check_model_folder
 from refusal_cliff.errors import UserError
 from refusal_cliff.head_effects import MEASURES, measured_rankings
+from refusal_cliff.looks import GATED
 from refusal_cliff.rankings import CONTROLS, DRAWN
 from refusal_cliff.readouts import TARGETS
 from refusal_cliff.sheets import suggest
@@ -214,8 +215,8 @@ def _check_finetuning(config: Mapping[str, Any], models: pd.DataFrame, datasets:
                     found = datasets.loc[dataset, "set"]
                     raise UserError(f"{key}.{part}: {dataset!r} is in set {found}; only set organism is trained on")
         watched = set(datasets.loc[recipe["watch"] or recipe["datasets"], "label"])
-        for share, label in (("refused", "harmful"), ("helped", "benign")):
-            if share in recipe["gate"] and label not in watched:
+        for share, (label, _) in GATED.items():
+            if share in recipe["gate"] and label not in {None, *watched}:
                 raise UserError(f"{key}.gate.{share}: no {label} prompt is watched; add a dataset to watch, or drop it")
 
 

@@ -176,6 +176,8 @@ def test_tuning_is_drawn_step_by_step_from_the_base_model_on():
     figure = plot_tuning(selection())
     lines = figure.axes[0].containers[0].lines[0].get_xydata()
     assert lines[:, 0].tolist() == [0, 10, 30]
+    assert figure.axes[0].get_title() == "all: Over-refusal"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cliff", "random", "whole", "base"]
 
 
 def test_rankings_are_drawn_in_order_of_appearance_and_controls_last():

@@ -189,6 +189,12 @@ def plot_tuning(selection: pd.DataFrame) -> Figure:
     chosen = pooled[pooled["selector"].isin(SELECTORS)]
     rows = list(chosen[["model", "examples"]].drop_duplicates().sort_values("examples").itertuples(index=False))
     figure, axes = grid(max(1, len(rows)), len(columns))
+    for ax, (dataset, rate) in zip(axes[0], columns, strict=True):
+        ax.set_title(f"{dataset}: {RATE_NAMES[rate]}")
+    for selector, color in TUNED_ON.items():
+        # Not every row of panels has every selector; the legend is of them all.
+        if selector in set(pooled["selector"]):
+            axes[0, 0].plot([], [], "o-", color=color, label=selector)
     for (model, examples), panels in zip(rows, axes, strict=False):
         own = pooled[pooled["model"] == model]
         base = own[own["selector"] == "none"]
@@ -201,9 +207,9 @@ def plot_tuning(selection: pd.DataFrame) -> Figure:
                 if len(points) > len(start):
                     # Selectors stand at the same steps: without a small shift error bars would hide each other.
                     points = points.assign(shifted=points["steps"] * (1 + 0.015 * place))
-                    errorbars(ax, points, "shifted", selector, color)
+                    errorbars(ax, points, "shifted", None, color)
             ax.axhline(start["value"].mean(), color="black", linestyle="--", linewidth=1, label="base")
-            ax.set(ylim=(-0.03, 1.03), title=f"{dataset}: {RATE_NAMES[rate]}" if panels is axes[0] else "")
+            ax.set_ylim(-0.03, 1.03)
         panels[0].set_ylabel(f"{model}\n{examples:g} examples")
     for ax in axes[-1]:
         ax.set_xlabel("steps")

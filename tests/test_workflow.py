@@ -394,7 +394,10 @@ def test_fine_tuned_models_are_read_by_the_probes_of_their_parent(tmp_path_facto
     changes = pd.read_csv(results / "tables" / "changes.csv")
     assert changes.groupby("model")["parent"].first().to_dict() == {"eroded-s0": "taught-s0", "eroded-s1": "taught-s1"}
     looks = pd.read_csv(results / "tables" / "finetuning.csv")
-    assert looks.groupby("model")["step"].unique().map(list).loc["taught-s0"] == [0, 3, 6]
+    steps = looks.groupby("model")["step"].unique().map(lambda seen: seen.tolist())
+    assert steps["eroded-s0"] == [0, 1, 2], "without a gate, all steps"
+    closed = looks.query("quantity == 'closed' and model == 'taught-s0'").groupby("step")["value"].mean()
+    assert steps["taught-s0"] == [0, 3, 6][: len(closed)] and (closed.iloc[:-1] < 0.01).all(), "until its gate is met"
     rates = pd.read_csv(results / "tables" / "rates.csv")
     assert "untaught" in set(rates["model"])
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-from table_text import across, interval, markdown, number, read, read_numbers, spread
+from table_text import across, estimate, interval, markdown, read, read_numbers, spread
 
 KEPT = {
     "finetuning": ("", ["family", "model", "step", "last", "label", "quantity", "value"]),
@@ -196,7 +196,7 @@ def costs_block(folder: Path) -> str:
         )
     )
     rows.append(
-        ("all", f"{table['jobs'].sum():.0f}", f"{table['cpu_s'].sum():.0f}", number(table["max_rss_mb"].max() / 1024))
+        ("all", f"{table['jobs'].sum():.0f}", f"{table['cpu_s'].sum():.0f}", estimate(table["max_rss_mb"].max() / 1024))
     )
     return markdown(pd.DataFrame(rows, columns=["rule", "jobs", "CPU-seconds", "largest job, GiB"]))
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 import real_model_tables
 import yaml
-from table_text import across, counted, interval, markdown, number, read, read_numbers, spread
+from table_text import across, counted, estimate, interval, markdown, read, read_numbers, spread
 
 from refusal_cliff.artifacts import read_json, write_json
 from refusal_cliff.claims import INCONCLUSIVE, NO_DATA, NOT_SUPPORTED, SUPPORTED
@@ -206,8 +206,8 @@ def sweep_block(folder: Path) -> str:
     for key, part in table[table["sweep"] != DEFAULT].groupby([*DETECTOR, "sweep"], sort=False):
         row = dict(zip([*DETECTOR, "sweep"], key, strict=True)) | {"settings": part["setting"].nunique()}
         for quantity, own in part.groupby("quantity", sort=False):
-            row[quantity] = number(default.get((*key[:3], quantity)))
-            lowest, highest = number(own["value"].min()), number(own["value"].max())
+            row[quantity] = estimate(default.get((*key[:3], quantity)))
+            lowest, highest = estimate(own["value"].min()), estimate(own["value"].max())
             row[f"{quantity}, lowest to highest"] = f"{lowest} to {highest}" if lowest else ""
         rows.append(row)
     return markdown(pd.DataFrame(rows).fillna(""))

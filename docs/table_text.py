@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from refusal_cliff.formats import estimate, interval
+
 
 def read(path: Path) -> pd.DataFrame:
     """A CSV as it is: every cell a text, so that a copy of it is the same."""
@@ -14,17 +16,6 @@ def read_numbers(path: Path, *columns: str) -> pd.DataFrame:
     """The same with `columns` as numbers."""
     table = read(path)
     return table.assign(**{name: pd.to_numeric(table[name]) for name in columns})
-
-
-def number(value: float) -> str:
-    """At most three significant digits; nothing if missing, and no minus before zero."""
-    if pd.isna(value):
-        return ""
-    return f"{round(value, 2) + 0.0:.2f}" if abs(value) < 9.995 else f"{value:.3g}"
-
-
-def interval(value: float, low: float, high: float) -> str:
-    return number(value) + ("" if pd.isna(low) else f" [{number(low)}, {number(high)}]")
 
 
 def counted(value: float, low: float, high: float, n: float) -> str:
@@ -47,5 +38,5 @@ def spread(values: pd.Series) -> str:
     """Mean, lowest and highest of numbers such as one for each seed; a number by itself has no range."""
     values = values.dropna()
     if len(values) < 2:
-        return "".join(map(number, values))
+        return "".join(map(estimate, values))
     return interval(values.mean(), values.min(), values.max())

@@ -104,6 +104,8 @@ def sheet(**changes):
         "about": "any",
         "judge": "",
         "expected": "",
+        "paper": "",
+        "headline": False,
     }
     return pd.DataFrame([row | changes])
 
@@ -403,28 +405,10 @@ def test_a_range_of_two_bounds_is_written_as_one(tables):
     assert set(evaluate(tables, lower=-math.inf, upper=0.5)["predicted"]) == {"< 0.5"}
 
 
-def test_console_shows_the_paper_by_its_probe_and_what_is_contrary_to_the_truth(tables):
-    both = evaluate_all(tables, load_claims(SHEET), known=truths(planted_s1=MISSED))
-    long = both[0].assign(
-        predicted="-0.05 to 0.05", holds="10 of 12", **{name: both[0][name] + "_" * 40 for name in ("id", "family")}
-    )
-    whole, seeds = as_files({"claims": long, "seeds": both[1]}).values()
-    text = claims.format_for_console(whole, seeds, "paper")
-    assert max(map(len, text.splitlines())) <= 120
-    assert len(text.splitlines()) <= claims.SHOWN + 5
-    assert text.count("planting did not take: planted-s1 (compliance 0.84, steps 400)") == 1
-    assert f"of {len(whole)} rows" in text
-    assert "plateau_high" in text and "10 of 12" in text
-    assert "perplexity" not in text
-    assert "no data" not in text
-    contrary = whole.assign(agrees=np.where(whole["id"].str.startswith("perplexity"), "no", ""))
-    assert claims.format_for_console(contrary, seeds, "paper").count("perplexity") == 2
-
-
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("\tpaper\t", "\tpapers\t", r"row 'asr_before': kind: 'papers' is not one of"),
+        ("2\tpaper\t", "2\tpapers\t", r"row 'asr_before': kind: 'papers' is not one of"),
         ("\t0.1\t\t", "\t\t\t", r"row 'asr_before'"),
         ("\t0.1\t\t", "\tnine\t\t", r"row 'asr_before': lower: 'nine' is not of type 'number'"),
         ("\t0.1\t\t", "\t0.1\t0.1\t", r"nothing is above 0\.1 and below 0\.1"),

@@ -11,7 +11,7 @@ import yaml
 from refusal_cliff.code_hash import PACKAGE
 
 ROOT = Path(__file__).parents[1]
-DISTRIBUTIONS = {"yaml": "PyYAML", "sklearn": "scikit-learn"}
+DISTRIBUTIONS = {"jinja2": "Jinja2", "yaml": "PyYAML", "sklearn": "scikit-learn"}
 BLOCK = re.compile(
     r"^ *(?:use rule (\w+) as|rule) (\w+)(?: with)?:\n(.*?)(?=^ *(?:use rule|rule|ruleorder|if)\b|\Z)", re.M | re.S
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import results_tables
-from results_tables import NOT_RECORDED, filled, number
+from results_tables import NOT_RECORDED, filled
 
 from refusal_cliff import claims, detection
 from refusal_cliff.tables import write_csv
@@ -135,14 +135,6 @@ def test_the_documents_show_what_is_recorded():
 def test_every_block_stands_in_a_document():
     text = "".join(document.read_text(encoding="utf-8") for document in results_tables.DOCUMENTS)
     assert {found[3] for found in results_tables.BLOCK.finditer(text)} == set(results_tables.BLOCKS)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.456, "0.46"), (-0.001, "0.00"), (-0.456, "-0.46"), (9.996, "10"), (12.34, "12.3"), (np.nan, "")],
-)
-def test_numbers_have_three_digits_at_most_and_zero_has_no_sign(value, text):
-    assert number(value) == text
 
 
 def test_a_record_is_of_one_run_and_its_cells_are_those_of_the_run(run, recorded):

@@ -390,11 +390,13 @@ def family_of():
 
 
 def print_claims():
-    """Show the claims that matter and where all of them are, if this run decided them."""
+    """Show what held and where all of it is, if this run decided claims."""
     claims = Path(workflow.pathvars.apply("<results>/claims.csv"))
     if claims.is_file() and claims.stat().st_mtime >= STARTED:
-        from refusal_cliff.claims import format_for_console
+        from refusal_cliff.verdict_page import screen
 
         by_seed = claims.with_name("claims_by_seed.csv")
-        print(format_for_console(pd.read_csv(claims), pd.read_csv(by_seed), config["cliffs"]["probe"]))
-        print(f"\nAll claims: {claims}\nReport: {claims.with_name('report.html')}")
+        print(screen(pd.read_csv(claims), pd.read_csv(by_seed), config["cliffs"]["probe"]))
+        print(
+            f"\nWhat held, and where: {claims.with_name('verdicts.html')}\nEverything: {claims.with_name('report.html')}"
+        )

@@ -17,8 +17,14 @@ rule evaluate_claims:
         tables=expand("<results>/tables/{table}.csv", table=CLAIM_TABLES),
         truths=truth_files(),
     output:
-        **csv_files("claims", "", "claims", "1. Claims", "Claims"),
-        **csv_files("claims_by_seed", "by_seed_", "claims_by_seed", "1. Claims", "Claims by seed"),
+        **csv_files("claims", "", "claims", "1. What held", "All claims"),
+        **csv_files("claims_by_seed", "by_seed_", "claims_by_seed", "1. What held", "All claims by seed"),
+        verdicts=report(
+            "<results>/verdicts.html",
+            caption="../report/verdicts.rst",
+            category="1. What held",
+            labels={"page": "What held, and where"},
+        ),
     log:
         "<logs>/evaluate_claims.log",
     benchmark:
@@ -31,6 +37,7 @@ rule evaluate_claims:
         probes={name: recipe["positions"] for name, recipe in config["probes"].items()},
         claims=config["claims"] | {"operating": OPERATING},
         harm_judge=config["judges"]["harm"],
+        probe=config["cliffs"]["probe"],
         seed=config["seed"],
         code=code_hash("evaluate_claims"),
     script:
@@ -39,6 +46,7 @@ rule evaluate_claims:
 
 rule build_report:
     input:
+        rules.evaluate_claims.output.verdicts,
         rules.evaluate_claims.output.csv,
         rules.evaluate_claims.output.by_seed_csv,
         [path.replace("{grid}", "") for path in TABLES + FIGURES],

@@ -1,12 +1,13 @@
-"""Look up the number of every claim in the tables, for every model, and decide it for every family of models."""
+"""Look up the number of every claim in the tables, decide it for every family of models, and write what held where."""
 
 from pathlib import Path
 
-from refusal_cliff.artifacts import read_csv, read_json
+from refusal_cliff.artifacts import read_csv, read_json, whole_file
 from refusal_cliff.claims import evaluate
 from refusal_cliff.job import job
 from refusal_cliff.sheets import load_claims
 from refusal_cliff.tables import write_csv
+from refusal_cliff.verdict_page import page
 
 job(snakemake)
 inputs, output, params = snakemake.input, snakemake.output, snakemake.params
@@ -24,3 +25,5 @@ claims, by_seed = evaluate(
 )
 write_csv(claims, output.csv, output.markdown)
 write_csv(by_seed, output.by_seed_csv, output.by_seed_markdown)
+with whole_file(output.verdicts) as draft:
+    draft.write_text(page(claims, by_seed, params.probe), encoding="utf-8")

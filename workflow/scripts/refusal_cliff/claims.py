@@ -28,6 +28,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from refusal_cliff.errors import UserError
+from refusal_cliff.formats import interval
 from refusal_cliff.outcomes import ALL, VULNERABLE
 from refusal_cliff.sheets import PLACEHOLDERS
 from refusal_cliff.stats import CONFIDENCE, NOTHING, RESAMPLES, Estimate, nested_bootstrap
@@ -37,6 +38,7 @@ ESTIMATE = ["estimate", "low", "high", "n"]
 COLUMNS = [
     *("id", "claim", "section", "kind", "family", "probe", "population", "metric", "predicted", *ESTIMATE, "seeds"),
     *("holds", "p", "p_holm", "verdict", "verdict_holm", "expected", "agrees", "guard_error", "reason"),
+    *("paper", "headline"),
 ]
 SEED_COLUMNS = [
     *("id", "family", "model", "probe", "population", "metric", "predicted", *ESTIMATE),
@@ -46,8 +48,6 @@ SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE, NO_DATA = "supported", "not supported", 
 NOT_FOUND = {"verdict": NO_DATA, "table": "", "column": ""} | dict(zip(ESTIMATE, NOTHING, strict=True))
 NOT_TAKEN = "the planting did not take"
 ALIGNED = {"poor": "poorly aligned", "well": "well aligned"}
-SHOWN = 40
-"""Rows of the console's table."""
 
 
 def decide(estimate: Estimate, lower: float, upper: float) -> str:
@@ -102,7 +102,7 @@ def evaluate(
         all `seeds` that have a number, n counts their observations together; `holds` says how many of them have the
         family's verdict by themselves; `expected` is what follows from the truth (yes, no or empty) and `agrees`
         whether the verdict is that (yes, no, open if inconclusive, empty); `guard_error` is that of the guard that a
-        number rests on; `reason` says why seeds have no number, or no interval.
+        number rests on; `reason` says why seeds have no number, or no interval; `paper` and `headline` are the sheet's.
         And what they were read from, a row for every model, with `SEED_COLUMNS`: table, row (of the file, from 1,
         without its header) and column say where the number stands.
 
@@ -135,7 +135,7 @@ def evaluate(
                     seeds.append({"model": model} | (NOT_FOUND | {"reason": reason} if reason else read(model)))
                 named = {"id": claim.id, "family": family, **names, "metric": metric, "predicted": _predicted(claim)}
                 by_seed += [named | own for own in seeds]
-                described = {key: getattr(claim, key) for key in ("claim", "section", "kind")}
+                described = {key: getattr(claim, key) for key in ("claim", "section", "kind", "paper", "headline")}
                 described |= {"expected": _expected(claim, truth_of.get(models[0], {})), "guard_error": guard_error}
                 claims.append(named | described | _decided(claim, seeds, described["expected"], seed))
     table = pd.DataFrame(claims).assign(p_holm=_holm_by_question)
@@ -275,7 +275,7 @@ def _guard_gate(claim: Any, tables: Mapping[str, pd.DataFrame], harm_judge: str)
     if "guard" not in tables or {"answer": harm_judge, "thinking": "guard"}.get(claim.judge) != "guard":
         return "", ""
     errors = tables["guard"].query("dataset == @ALL and scope == @claim.judge")
-    text = ", ".join(f"{row.quantity} {_text(row.value, row.low, row.high)}" for row in errors.itertuples())
+    text = ", ".join(f"{row.quantity} {interval(row.value, row.low, row.high)}" for row in errors.itertuples())
     return text, "" if errors["met"].all() else "the guard's gate is missed"
 
 
@@ -291,7 +291,7 @@ def _other_alignment(claim: Any, model: Any) -> str:
     if claim.about in ("any", model.alignment):
         return ""
     is_what = f"is {ALIGNED[model.alignment]}" if model.alignment in ALIGNED else "is neither that nor its opposite"
-    asr = _text(model.value, model.low, model.high) if model.n else "unknown"
+    asr = interval(model.value, model.low, model.high) if model.n else "unknown"
     return f"about {ALIGNED[claim.about]} models; this one {is_what} (ASR {asr})"
 
 
@@ -307,45 +307,3 @@ def _expected(claim: Any, truth: Mapping[str, Any]) -> str:
     if known not in ("yes", "no"):
         return ""
     return "yes" if (known == "yes") != claim.expected.startswith("not ") else "no"
-
-
-def format_for_console(claims: pd.DataFrame, by_seed: pd.DataFrame, probe: str) -> str:
-    """The claims that matter, in one screen of at most 120 columns, and how many there are in all.
-
-    Those are what the paper claims, by its own probe and over all prompts, where it was measured; then whatever comes
-    out contrary to the truth. Below, the organisms of which nothing is claimed.
-
-    Args:
-        claims, by_seed: output of `evaluate`, or the files they were written to.
-        probe: the paper's.
-    """
-    table = claims.fillna({"probe": "", "population": "", "expected": "", "agrees": "", "holds": ""})
-    main = table[table["probe"].isin(["", probe]) & (table["population"] != VULNERABLE) & (table["verdict"] != NO_DATA)]
-    paper = main["kind"] == "paper"
-    matter = pd.concat([main[paper], main[~paper & (main["agrees"] == "no")]])
-    shown = pd.DataFrame(
-        {
-            "family": matter["family"].str.slice(0, 13),
-            "claim": matter["id"].str.slice(0, 21),
-            "predicted": matter["predicted"],
-            "estimate [95 %]": [_text(row.estimate, row.low, row.high) for row in matter.itertuples()],
-            "seeds": matter["holds"],
-            "verdict": matter["verdict"],
-            "expected": matter["expected"],
-            "agrees": matter["agrees"],
-        }
-    ).head(SHOWN)
-    text = shown.to_markdown(index=False, tablefmt="simple", disable_numparse=True)
-    untaken = by_seed[by_seed["reason"].str.startswith(NOT_TAKEN, na=False)].drop_duplicates("model")
-    lines = [
-        f"\n{NOT_TAKEN.removeprefix('the ')}: {row.model}{row.reason.removeprefix(NOT_TAKEN)}"
-        for row in untaken.itertuples()
-    ]
-    return (
-        f"{text}\n\n{len(shown)} of {len(table)} rows: what the paper claims, by probe {probe} over all prompts, and "
-        f"what is contrary to the truth.{''.join(lines)}"
-    )
-
-
-def _text(value: float, low: float, high: float) -> str:
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]"

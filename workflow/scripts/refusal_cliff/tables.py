@@ -8,6 +8,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from refusal_cliff.artifacts import whole_file, write_sidecar
+from refusal_cliff.formats import number
 
 Tabulate = Callable[..., pd.DataFrame]
 
@@ -65,4 +66,4 @@ def to_markdown(table: pd.DataFrame) -> str:
 def _cell(value: object) -> str:
     if pd.isna(value):
         return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return number(value) if isinstance(value, float) else str(value)

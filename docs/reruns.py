@@ -26,7 +26,7 @@ from refusal_cliff.selection import SELECTORS
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
-TARGETS = ("all", "grid", "recovery")
+TARGETS = ("all", "grid", "recovery", "harness")
 ALWAYS = {"build_report", *TARGETS}
 """The report shows the config, so any key makes it anew."""
 
@@ -223,6 +223,7 @@ HEAVY = {
     "score_test_traces",
     "measure_heads",
     "measure_perplexity",
+    "evaluate_harness",
     "measure_planting",
     "measure_gradients",
     "tune_adapter",
@@ -365,6 +366,7 @@ OTHER: dict[str, Any] = {
     "finetuning.mine.parent": "planted",
     "finetuning.mine.watch": ["harmful_train", "benign_train"],
     "finetuning.mine.gate": {"closed": 0.5},
+    "harness.tasks": ["gsm8k_cot_zeroshot"],
     "organisms.planted.parent": "base",
     "organisms.planted.circuit.depth": "early",
 }

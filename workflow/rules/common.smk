@@ -25,7 +25,7 @@ from refusal_cliff.organisms import circuits, families
 from refusal_cliff.rankings import DRAWN
 from refusal_cliff.retries import NoRetryOfUserErrors
 from refusal_cliff.selection import DIFFERENTIATED
-from refusal_cliff.variants import CONTINUED, EVERYWHERE, KINDS, MERGED, ON_HEADS, Variant
+from refusal_cliff.variants import CONTINUED, EVERYWHERE, KINDS, MERGED, ON_HEADS, Variant, format_number
 
 try:
     places.check_interpreter()

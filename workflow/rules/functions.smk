@@ -359,6 +359,15 @@ def perplexities(wildcards):
     return [f"<results>/{model}/{wildcards.grid}perplexity.parquet" for model in ABLATED if model in FIRST]
 
 
+def harness_edits(wildcards):
+    """What the claims are about: the operating ablation, and the first tuning by cliff."""
+    points = config["claims"]
+    asked = [f"ablate-{OPERATING}-{format_number(points['fraction'])}"]
+    asked += [f"tune-cliff-{format_number(points['budget'])}-s{config['selection']['seeds'][0]}"]
+    own = variants_of(wildcards.model)
+    return [f"<results>/{wildcards.model}/variants/{name}/edit.json" for name in asked if name in own]
+
+
 def kept_cliffs(wildcards):
     kept = [run for run in runs(wildcards.grid, ("base", "keep")) if run[0] in ABLATED]
     return run_files(kept, "{model}/{variant}/cliffs/test.parquet")

@@ -107,3 +107,9 @@ rule instruments:
 rule recovery:
     input:
         rules.tabulate_recovery.output.csv,
+
+
+# Needs lm-evaluation-harness: with --software-deployment-method conda it is installed.
+rule harness:
+    input:
+        rules.tabulate_harness.output.csv,

@@ -319,6 +319,28 @@ if WORN:
             seed=config["seed"],
 
 
+if REPAIRED:
+
+    use rule tabulate_rates as tabulate_repairs with:
+        input:
+            outcomes="<results>/outcomes.parquet",
+            perplexities=expand("<results>/{model}/perplexity.parquet", model=REPAIRED),
+            edits=repair_edits,
+            costs=expand("<results>/{model}/repairs/costs.parquet", model=REPAIRED),
+        output:
+            **table("repairs", "Repairs side by side"),
+            **table("repairs_matched", "Repairs at equal over-refusal", "matched_"),
+        pathvars:
+            job="tabulate_repairs",
+        params:
+            **uses("tabulate_repairs"),
+            models=REPAIRED,
+            families=family_of(),
+            bounds=config["repairs"]["over_refusal"],
+            operating=OPERATING,
+            seed=config["seed"],
+
+
 use rule tabulate_rates as tabulate_detection with:
     input:
         outcomes="<results>/outcomes.parquet",

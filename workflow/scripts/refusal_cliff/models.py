@@ -199,6 +199,29 @@ def set_heads(model: PreTrainedModel, head_scales: HeadScales, values: np.ndarra
         columns *= scale
 
 
+@torch.no_grad()
+def add_direction(model: PreTrainedModel, layer: int, direction: np.ndarray) -> None:
+    """Add a vector to what the attention of a layer writes, at every position, in place.
+
+    It is a bias of the output projection, of which most architectures have none; `with_biases` makes such a model one
+    that can be saved. The block's MLP and all that comes later read it.
+
+    Args:
+        direction: [d_model].
+
+    Raises:
+        UserError: a layer that the model does not have.
+    """
+    n_layers = len(blocks(model))
+    if not 0 <= layer < n_layers:
+        raise UserError(f"layer {layer} does not exist: the model has {n_layers} layers, from 0")
+    projection = output_projection(model, layer)
+    bias = torch.as_tensor(direction).to(projection.weight)
+    if projection.bias is not None:
+        bias = bias + projection.bias
+    projection.bias = nn.Parameter(bias, requires_grad=False)
+
+
 def pass_inputs(model: PreTrainedModel, ids: Any, mask: Any) -> dict[str, torch.Tensor]:
     """Arguments of a forward pass over left-padded token ids: positions count from each sequence's first real token.
 

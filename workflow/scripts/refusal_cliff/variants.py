@@ -8,12 +8,18 @@ from typing import ClassVar, Self
 from refusal_cliff.errors import UserError
 
 # A variant of one of these kinds is a model of its own: what it does holds at every position of every text.
-EVERYWHERE = ("base", "ablate", "scale", "mean", "released", "tune")
+EVERYWHERE = ("base", "ablate", "scale", "mean", "released", "minimal", "first", "steer", "tune")
 # These keep the thinking of the base model's trace, or a share of it, and answer anew.
 CONTINUED = ("boundary", "restore", "keep")
 # These do something to the first heads of a ranking.
-ON_HEADS = ("ablate", "mean", "boundary", "restore", "released", "scale")
-KINDS = (*ON_HEADS, "keep", "tune")
+ON_HEADS = ("ablate", "mean", "boundary", "restore", "released", "scale", "minimal", "first")
+# These ablate heads of which there are as many as elimination left.
+ELIMINATED = ("minimal", "first")
+REFUSAL = "refusal"
+"""The direction that is no control."""
+DIRECTION_CONTROLS = ("random", "rotated")
+"""Directions that are drawn by chance, and so have a number behind their name."""
+KINDS = (*ON_HEADS, "steer", "keep", "tune")
 """What can be done to a base model."""
 
 
@@ -23,14 +29,16 @@ class Variant:
 
     Attributes:
         kind: base; ablate, mean, boundary, restore, released, scale (see docs/methods.md): on the first `fraction` of
-            `ranking`, scale by the factor `scale`; keep: the share `kept` of the thinking; tune: on the examples that
-            `selector` chooses within `budget`, with `seed`.
+            `ranking`, scale by the factor `scale`; minimal: zero what backward elimination left of these heads, first:
+            as many first heads of the ranking; steer: add `direction`, `scale` times; keep: the share `kept` of the
+            thinking; tune: on the examples that `selector` chooses within `budget`, with `seed`.
     """
 
     kind: str
     ranking: str | None = None
     fraction: float | None = None
     scale: float | None = None
+    direction: str | None = None
     kept: float | None = None
     selector: str | None = None
     budget: float | None = None
@@ -41,12 +49,13 @@ class Variant:
         "base": (),
         **dict.fromkeys(ON_HEADS, ("ranking", "fraction")),
         "scale": ("ranking", "fraction", "scale"),
+        "steer": ("direction", "scale"),
         "keep": ("kept",),
         "tune": ("selector", "budget", "seed"),
     }
     """What follows the kind in a name, in this order."""
     PARTS: ClassVar[dict[str, tuple[str, Callable[[str], object]]]] = {
-        "ranking": (r"[a-z_]+\d*", str),
+        **dict.fromkeys(("ranking", "direction"), (r"[a-z_]+\d*", str)),
         "selector": (r"[a-z_]+", str),
         "seed": (r"s\d+", lambda text: int(text[1:])),
         **dict.fromkeys(("fraction", "scale", "kept", "budget"), (NUMBER, float)),
@@ -65,8 +74,8 @@ class Variant:
                 return cls(kind, **{part: cls.PARTS[part][1](text) for part, text in found.groupdict().items()})
         raise UserError(
             f"{name!r} names no variant; write base, {{kind}}-{{ranking}}-{{fraction}} such as ablate-causal-0.03 "
-            "(kinds: ablate, mean, boundary, restore, released), scale-{ranking}-{fraction}-{factor}, keep-{fraction}, "
-            "or tune-{selector}-{budget}-s{seed} such as tune-cliff-0.017-s0"
+            "(kinds: ablate, mean, boundary, restore, released, minimal, first), scale-{ranking}-{fraction}-{factor}, "
+            "steer-{direction}-{factor}, keep-{fraction}, or tune-{selector}-{budget}-s{seed} such as tune-cliff-0.017-s0"
         )
 
     def __str__(self) -> str:
@@ -76,11 +85,16 @@ class Variant:
     @property
     def pool(self) -> Self:
         """The variant without the number of its draw or its seed, which draws of one control have in common."""
-        return replace(self, ranking=self.ranking and pooled_ranking(self.ranking), seed=None)
+        return replace(
+            self,
+            ranking=self.ranking and pooled_ranking(self.ranking),
+            direction=self.direction and pooled_ranking(self.direction),
+            seed=None,
+        )
 
 
 def pooled_ranking(ranking: str) -> str:
-    """The random control that a ranking is a draw of, `random` for `random3`; any other ranking is its own."""
+    """The control that a ranking, or a direction, is a draw of, `random` for `random3`; any other is its own."""
     return ranking.rstrip("0123456789")
 
 

@@ -103,7 +103,8 @@ def test_every_dose_has_its_rates_its_size_and_its_cost():
     assert one(found, repair="ablate random", dose=0.1, rate="not_refused")["value"] == pytest.approx(0.9)
     assert one(found, repair="ablate random", dose=0.1, rate="kl")["draws"] == 2
     assert np.isnan(one(found, repair="ablate random", dose=0.1, rate="kl")["passes"])
-    assert one(found, repair="minimal causal", rate="kl")[["heads", "value"]].tolist() == [1, 0.2]
+    minimal = one(found, repair="minimal causal", rate="kl")
+    assert (minimal["heads"], minimal["value"]) == (1, pytest.approx(0.2))
     assert one(found, repair="steer refusal", dose=1, rate="asr")[["layer", "passes"]].tolist() == [2, 50]
     assert one(found, repair="tune cliff", rate="asr")["passes"] == 30 * 16 * 3
     assert one(found, repair="none", rate="perplexity")["value"] == pytest.approx(np.exp(0.1))

@@ -169,7 +169,7 @@ def test_the_rule_takes_what_refuses_most_within_both_bounds():
     with pytest.raises(NotMeasurableError, match="of 5 blocks and scales 0 keep"):
         choose(found, kl=0.001, over_refusal=0.05)
     with pytest.raises(NotMeasurableError, match="of 1 blocks and scales 1 keep .* none of these refuses more"):
-        choose(pd.DataFrame([found.iloc[0], (1, 1.0, 0.2, 0.0, 0.0)], columns=columns), 0.1, 0.05)
+        choose(pd.DataFrame([(0, 0.0, 0.2, 0.0, 0.0), (1, 1.0, 0.2, 0.0, 0.0)], columns=columns), 0.1, 0.05)
 
 
 def test_a_sweep_measures_every_block_at_every_scale_and_leaves_the_model_as_it_was(tiny_model, ids):

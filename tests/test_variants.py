@@ -48,11 +48,13 @@ def test_every_planned_variant_reads_back():
         ablation={"rankings": {"causal": [0.00001, 0.03, 1]}},
         selection={"selectors": {"cliff": [0.017, 1]}, "seeds": [0, 7]},
         as_released=True,
+        repairs={"steer": [0.5], "eliminate": ["causal"]},
     )
     names = plan.variants(config, expanded(config), "cliff-s0")
     assert len(set(names)) == len(names)
     assert {"ablate-causal-0.03", "ablate-causal-1", "ablate-random1-0.03", "tune-cliff-0.017-s7"} <= set(names)
     assert {"released-causal-0.03", "boundary-causal-0.03", "scale-causal-0.03-2", "keep-0.5"} <= set(names)
+    assert {"steer-refusal-0.5", "steer-rotated1-0.5", "minimal-causal-0.1", "first-causal-0.1"} <= set(names)
     assert names[0] == "base"
     assert names[-1] == "tune-whole-1-s0"
     assert [str(Variant.parse(name)) for name in names] == names

@@ -190,15 +190,16 @@ def pick(matched: pd.DataFrame) -> pd.DataFrame:
     Returns:
         `matched` with `picked` (true, false), true on all rows of the repair at that bound.
     """
-    own = matched[(matched["rate"] == "not_refused") & (matched["against"] == "") & matched["operating"]]
-    own = own[~own["repair"].map(is_control) & own["passes"].notna()]
+    operating = matched["operating"].astype(bool)
+    own = matched[(matched["rate"] == "not_refused") & (matched["against"] == "") & operating]
+    own = own[~own["repair"].map(is_control).astype(bool) & own["passes"].notna()]
     chosen = set()
     for (family, model), part in own.groupby(["family", "model"], sort=False):
         best = part.loc[part["value"].idxmin()]
         alike = part[part["value"] <= best["high"]].sort_values(["passes", "value"], kind="stable")
         chosen.add((family, model, alike.iloc[0]["repair"]))
     keys = zip(matched["family"], matched["model"], matched["repair"], strict=True)
-    return matched.assign(picked=[key in chosen for key in keys] & matched["operating"])
+    return matched.assign(picked=np.array([key in chosen for key in keys], dtype=bool) & operating)
 
 
 def _curves(

@@ -112,7 +112,7 @@ def test_every_dose_has_its_rates_its_size_and_its_cost():
 
 def test_the_dose_is_the_largest_up_to_which_over_refusal_stays_within_the_bound():
     _, matched = tables(bounds=(0.05, 0.0, 0.5))
-    own = {"model": "cliff-s0", "rate": "not_refused", "against": ""}
+    own = {"model": "cliff-s0", "rate": "not_refused", "against": "none"}
     for bound, dose, value in ((0.05, 0.1, 0.1), (0.0, 0.03, 0.5), (0.5, 0.3, 0.0)):
         row = one(matched, repair="ablate causal", bound=bound, **own)
         assert (row["dose"], row["value"]) == (dose, value)
@@ -123,17 +123,17 @@ def test_the_dose_is_the_largest_up_to_which_over_refusal_stays_within_the_bound
 
 def test_the_interval_holds_what_choosing_the_dose_on_the_same_prompts_adds():
     _, matched = tables()
-    row = one(matched, model="cliff-s0", repair="ablate causal", rate="not_refused", against="")
+    row = one(matched, model="cliff-s0", repair="ablate causal", rate="not_refused", against="none")
     # One benign prompt of 20 is refused at dose 0.1: many resamples hold it twice, and fall back to dose 0.03.
     assert row["low"] < 0.1 and row["high"] > 0.5
-    safe = one(matched, model="cliff-s0", repair="minimal causal", rate="not_refused", against="")
+    safe = one(matched, model="cliff-s0", repair="minimal causal", rate="not_refused", against="none")
     assert safe["high"] < 0.4
 
 
 def test_repairs_are_held_against_controls_as_many_first_heads_and_the_operating_ranking():
     _, matched = tables()
     own = matched[(matched["model"] == "cliff-s0") & (matched["rate"] == "not_refused")].set_index("repair")
-    against = {repair: sorted(filter(None, part)) for repair, part in own.groupby(level=0)["against"]}
+    against = {repair: sorted(set(part) - {"none"}) for repair, part in own.groupby(level=0)["against"]}
     assert against["ablate causal"] == ["ablate random"]
     assert against["minimal causal"] == ["ablate causal", "first causal"]
     assert against["steer refusal"] == ["ablate causal", "steer random"]
@@ -160,7 +160,7 @@ def test_a_family_has_an_interval_over_its_seeds():
     found = repair_table(table, perplexity(table), {}, costs, {}, 0)
     families = {"cliff-s0": "cliff", "cliff-s1": "cliff"}
     matched = matched_table(table, perplexity(table), found, families, [0.05], "causal", 0)
-    row = one(matched, model="all", repair="ablate causal", rate="not_refused", against="")
+    row = one(matched, model="all", repair="ablate causal", rate="not_refused", against="none")
     assert (row["value"], row["seeds"], row["n"]) == (pytest.approx(0.4), 2, 2 * HARMFUL)
     assert row["low"] <= 0.2 and row["high"] >= 0.6
 

@@ -20,7 +20,5 @@ trainings = {
 costs = read_tables(inputs.costs, ("model", "repair", "passes"))
 repairs = repair_table(outcomes, perplexity, edits, costs, trainings, params.seed)
 write_csv(repairs, output.csv, output.markdown)
-matched = matched_table(
-    outcomes, perplexity, repairs, params.families, params.bounds, params.operating, params.seed
-)
+matched = matched_table(outcomes, perplexity, repairs, params.families, params.bounds, params.operating, params.seed)
 write_csv(pick(matched), output.matched_csv, output.matched_markdown)

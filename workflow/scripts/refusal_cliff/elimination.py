@@ -15,7 +15,6 @@ from refusal_cliff.readouts import NotMeasurableError
 from refusal_cliff.traces import MAX_TOKENS, EncodedTrace, length_batches, length_switch, pad_left
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel
 
     from refusal_cliff.readouts import Readout

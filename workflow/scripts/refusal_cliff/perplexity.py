@@ -57,7 +57,7 @@ def measure_perplexity(
 
 
 def compared_tokens(tokens: int) -> np.ndarray:
-    """Which of so many tokens are compared: at most `COMPARED_TOKENS`, evenly spaced, the first and the last among them."""
+    """Which of so many tokens are compared: at most `COMPARED_TOKENS`, evenly spaced from the first to the last."""
     return np.unique(np.linspace(0, tokens - 1, min(COMPARED_TOKENS, tokens)).round().astype(int))
 
 

@@ -33,7 +33,7 @@ from refusal_cliff.stats import (
 from refusal_cliff.variants import DIRECTION_CONTROLS, ON_HEADS, Variant
 
 NONE = "none"
-"""The repair of a base model."""
+"""The repair of a base model; and what a rate by itself is held against."""
 DOSES = {"ablate": "fraction", "minimal": "fraction", "first": "fraction", "steer": "scale", "tune": "budget"}
 """Kinds of variants that are repairs, and what their dose is."""
 COMPARED = ("not_refused", "asr", "over_refusal", "utility", KL)
@@ -141,7 +141,7 @@ def matched_table(
 
     Returns:
         family, model (`all`: over the seeds of a family), repair, bound, operating (whether the bound is), dose (the
-        chosen one, of `all` the mean over seeds), passes, rate, against (empty, or the repair whose rate is
+        chosen one, of `all` the mean over seeds), passes, rate, against (`none`, or the repair whose rate is
         subtracted: a control, the first heads for a minimal set, or ablation by the operating ranking), value, low,
         high, n (prompts), seeds. Intervals: of a model over requests, draws and the choice of the dose; of `all` over
         seeds too (`stats.nested_bootstrap`).
@@ -166,11 +166,11 @@ def matched_table(
                     "passes": passes.get((model, repair), np.nan),
                 }
                 for rate in COMPARED:
-                    for against in ("", *_rivals(repair, curves, operating)):
-                        if rate not in curve.rates or (against and rate not in curves[against].rates):
+                    for against in (NONE, *_rivals(repair, curves, operating)):
+                        if rate not in curve.rates or (against != NONE and rate not in curves[against].rates):
                             continue
                         draws = _at(curve.rates[rate], at[repair])
-                        if against:
+                        if against != NONE:
                             draws = draws - _at(curves[against].rates[rate], at[against])
                         found = _estimate(draws, rate, against, sizes[rate], requests[rate])
                         rows.append(described | {"rate": rate, "against": against} | found._asdict() | {"seeds": 1})
@@ -191,7 +191,7 @@ def pick(matched: pd.DataFrame) -> pd.DataFrame:
         `matched` with `picked` (true, false), true on all rows of the repair at that bound.
     """
     operating = matched["operating"].astype(bool)
-    own = matched[(matched["rate"] == "not_refused") & (matched["against"] == "") & operating]
+    own = matched[(matched["rate"] == "not_refused") & (matched["against"] == NONE) & operating]
     own = own[~own["repair"].map(is_control).astype(bool) & own["passes"].notna()]
     chosen = set()
     for (family, model), part in own.groupby(["family", "model"], sort=False):
@@ -267,7 +267,7 @@ def _estimate(draws: NDArray, rate: str, against: str, n: int, requests: NDArray
     value, *resampled = draws
     if rate in DRIFT:
         return Estimate(float(value), *percentile_interval(resampled), n)
-    bounds = (-1.0, 1.0) if against else (0.0, 1.0)
+    bounds = (0.0, 1.0) if against == NONE else (-1.0, 1.0)
     return Estimate(float(value), *share_interval(value, resampled, effective_groups(requests), *bounds), n)
 
 

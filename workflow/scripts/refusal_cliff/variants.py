@@ -75,7 +75,8 @@ class Variant:
         raise UserError(
             f"{name!r} names no variant; write base, {{kind}}-{{ranking}}-{{fraction}} such as ablate-causal-0.03 "
             "(kinds: ablate, mean, boundary, restore, released, minimal, first), scale-{ranking}-{fraction}-{factor}, "
-            "steer-{direction}-{factor}, keep-{fraction}, or tune-{selector}-{budget}-s{seed} such as tune-cliff-0.017-s0"
+            "steer-{direction}-{factor}, keep-{fraction}, or tune-{selector}-{budget}-s{seed} such as "
+            "tune-cliff-0.017-s0"
         )
 
     def __str__(self) -> str:

@@ -29,7 +29,7 @@ def plot_repairs(repairs: pd.DataFrame, matched: pd.DataFrame, families: Mapping
     doses = repairs.assign(family=repairs["model"].map(families))
     doses = doses[doses["rate"].isin(["not_refused", "over_refusal"])]
     doses = doses.pivot_table(index=["family", "repair", "control", "dose"], columns="rate", values="value")
-    chosen = matched[(matched["model"] == ALL) & matched["operating"] & (matched["against"] == "")]
+    chosen = matched[(matched["model"] == ALL) & matched["operating"] & (matched["against"] == NONE)]
     chosen = chosen[chosen["rate"] == "not_refused"]
     shown = list(chosen["family"].unique()) or [""]
     heights = [max(4, int((chosen["family"] == family).sum())) for family in shown]

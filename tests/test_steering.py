@@ -168,7 +168,7 @@ def test_the_rule_takes_what_refuses_most_within_both_bounds():
     assert choose(found, kl=0.1, over_refusal=0.2) == (1, 1.0)
     with pytest.raises(NotMeasurableError, match="of 5 blocks and scales 0 keep"):
         choose(found, kl=0.001, over_refusal=0.05)
-    with pytest.raises(NotMeasurableError, match="of 1 blocks and scales 1 keep .* none of these refuses more"):
+    with pytest.raises(NotMeasurableError, match=r"of 1 blocks and scales 1 keep .* none of these refuses more"):
         choose(pd.DataFrame([(0, 0.0, 0.2, 0.0, 0.0), (1, 1.0, 0.2, 0.0, 0.0)], columns=columns), 0.1, 0.05)
 
 

@@ -382,6 +382,46 @@ def test_fine_tuned_models_are_read_by_the_probes_of_their_parent(tmp_path_facto
     assert "untaught" in set(rates["model"])
 
 
+def test_repairs_are_set_side_by_side(tmp_path_factory):
+    project = copy_project(tmp_path_factory.mktemp("repairs"))
+    configs = ["--configfile", "tests/config/small.yaml", "tests/config/repairs.yaml"]
+    snakemake(project, *configs, "--", "repairs", "results/tables/ablation.csv", "results/tables/comparisons.csv")
+    tables = project / "results" / "tables"
+    repairs = pd.read_csv(tables / "repairs.csv")
+    tuned = {"tune cliff", "tune random", "tune whole"}
+    made = {"none", "ablate causal", "ablate direct", "ablate random", "minimal causal", "first causal"}
+    made |= {"steer refusal", "steer random", "steer rotated", "ablate promoting"}
+    assert set(repairs.loc[repairs["model"] == "cliff-s0", "repair"]) == made | tuned
+    assert set(repairs.loc[repairs["model"] == "cliff-s1", "repair"]) == made
+    measured = repairs.groupby(["model", "repair", "dose"])["rate"].agg(set)
+    for rates in measured:
+        assert rates == {"asr", "not_refused", "refusal", "over_refusal", "utility", "perplexity", "kl"}
+    drift = repairs[repairs["rate"] == "kl"].set_index("repair")["value"]
+    assert (drift["none"] == 0).all() and (drift.drop("none") > 0).all()
+    heads = repairs.groupby(["repair", "model"])["heads"].first()
+    assert heads["minimal causal"].equals(heads["first causal"]) and heads["minimal causal"].between(1, 6).all()
+    matched = pd.read_csv(tables / "repairs_matched.csv")
+    assert set(matched["model"]) == {"all", "cliff-s0", "cliff-s1"} and set(matched["bound"]) == {0.05, 0.02, 0.1}
+    unrepaired = repairs[(repairs["repair"] == "none") & (repairs["rate"] == "not_refused")].set_index("model")[
+        "highest"
+    ]
+    for row in matched[(matched["dose"] == 0) & (matched["rate"] == "not_refused")].itertuples():
+        if row.model != "all" and row.against == "none":
+            assert row.value == pytest.approx(unrepaired[row.model], abs=1e-5)
+    assert (matched[matched["model"] != "all"].groupby("model")["picked"].sum() > 0).all()
+    for bound, part in matched[(matched["rate"] == "over_refusal") & (matched["dose"] > 0)].groupby("bound"):
+        assert (part.loc[(part["model"] != "all") & (part["against"] == "none"), "value"] <= bound).all()
+    claimed = pd.read_csv(project / "config" / "repairs_claims.tsv", sep="\t")
+    assert set(claimed["table"]) == {"repairs_matched"}
+    ablation = pd.read_csv(tables / "ablation.csv")
+    assert {"minimal", "first"} <= set(ablation["kind"])
+    compared = pd.read_csv(tables / "comparisons.csv").set_index(["variant", "reference"]).index
+    assert ("steer-refusal-1", "steer-rotated-1") in compared
+    assert ("minimal-causal-0.2", "first-causal-0.2") in compared
+    svg = (project / "results" / "figures" / "repairs.svg").read_text()
+    assert "steer refusal" in svg and "minimal causal" in svg
+
+
 def test_without_a_guard_phrases_judge(project, tmp_path):
     """The judge of harm may be the phrases; then no row of the model sheet has to be a guard."""
     sheet = pd.read_csv(ROOT / "tests" / "config" / "small_models.tsv", sep="\t", dtype=str, keep_default_na=False)

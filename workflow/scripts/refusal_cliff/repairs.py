@@ -5,6 +5,8 @@ of it: the share of heads, multiples of the direction, the share of the pool. An
 dose, so repairs are compared at *equal over-refusal*: at the largest dose up to which over-refusal stays within a
 bound, which may be none at all (dose 0, the base model). The rules were fixed before any repair was measured.
 
+What was not judged counts against a repair: a model that was broken until it never answers has no response to refuse.
+
 The dose is read off the same test prompts as what it does. So each bootstrap resample, of requests and of the draws of
 a control or seeds of a tuning, chooses its dose anew, and the interval holds what that adds.
 """
@@ -36,7 +38,8 @@ NONE = "none"
 """The repair of a base model; and what a rate by itself is held against."""
 DOSES = {"ablate": "fraction", "minimal": "fraction", "first": "fraction", "steer": "scale", "tune": "budget"}
 """Kinds of variants that are repairs, and what their dose is."""
-COMPARED = ("not_refused", "asr", "over_refusal", "utility", KL)
+COMPARED = {"not_refused": "highest", "asr": "highest", "over_refusal": "highest", "utility": "lowest", KL: "value"}
+"""Rates at equal over-refusal, and which of their columns is read: what speaks against a repair."""
 REPAIR_COLUMNS = ["model", "repair", "dose", "control", "heads", "layer", "passes", "draws", "rate"]
 MATCHED_COLUMNS = ["family", "model", "repair", "bound", "operating", "dose", "passes", "rate", "against"]
 
@@ -94,7 +97,9 @@ def repair_table(
             "layer": pd.NA if own.layer is None else own.layer,
             "passes": training["steps"] * training["batch_size"] * TRAINING_PASSES
             if training
-            else passes.get((model, "steer" if variant.kind == "steer" else repair), np.nan),
+            else passes.get(
+                (model, "steer" if variant.kind == "steer" else repair), 0.0 if variant == BASE else np.nan
+            ),
             "draws": len(members),
         }
         rows += [described | row for row in found if row["dataset"] == ALL]
@@ -130,7 +135,7 @@ def matched_table(
     operating: str,
     seed: int,
 ) -> pd.DataFrame:
-    """What every repair leaves unrefused at equal over-refusal, and the differences between repairs.
+    """What every repair, and none, leaves unrefused at equal over-refusal, and the differences between repairs.
 
     Args:
         outcomes, perplexity: as for `repair_table`.
@@ -142,9 +147,9 @@ def matched_table(
     Returns:
         family, model (`all`: over the seeds of a family), repair, bound, operating (whether the bound is), dose (the
         chosen one, of `all` the mean over seeds), passes, rate, against (`none`, or the repair whose rate is
-        subtracted: a control, the first heads for a minimal set, or ablation by the operating ranking), value, low,
-        high, n (prompts), seeds. Intervals: of a model over requests, draws and the choice of the dose; of `all` over
-        seeds too (`stats.nested_bootstrap`).
+        subtracted: a control, the first heads for a minimal set, or ablation by the operating ranking), value (with
+        what was not judged counted against the repair), low, high, n (prompts), seeds. Intervals: of a model over
+        requests, draws and the choice of the dose; of `all` over seeds too (`stats.nested_bootstrap`).
     """
     passes = repairs.groupby(["model", "repair"])["passes"].max().to_dict()
     rows = []
@@ -182,7 +187,8 @@ def pick(matched: pd.DataFrame) -> pd.DataFrame:
     """What one would take: of the repairs as good as the best, the one that is cheapest to find.
 
     As good: what is left unrefused at the operating bound lies within the interval of the smallest; controls do not
-    compete, and a repair without a cost was not looked for. Of equally cheap ones the better.
+    compete, and a repair without a cost was not looked for. No repair costs nothing, and is picked where none is
+    better. Of equally cheap ones the better.
 
     Args:
         matched: output of `matched_table`.
@@ -206,12 +212,14 @@ def _curves(
     outcomes: pd.DataFrame, perplexity: pd.DataFrame, model: str, variants: Sequence[Variant], seed: int
 ) -> tuple[dict[str, Curve], dict[str, int], dict[str, NDArray]]:
     """The curve of every repair of a model, and of every rate the number of prompts and the request of each."""
-    members: dict[str, dict[float, list[str]]] = {}
+    members: dict[str, dict[float, list[str]]] = {NONE: {}}
     for variant in variants:
         if variant.kind in DOSES:
             repair, dose = repair_of(variant)
             members.setdefault(repair, {}).setdefault(dose, []).append(str(variant))
-    values = {rate: _pivot(prompt_values(outcomes, perplexity, rate), model) for rate in COMPARED}
+    values = {
+        rate: _pivot(prompt_values(outcomes, perplexity, rate)[column], model) for rate, column in COMPARED.items()
+    }
     requests = {rate: table.columns.get_level_values("request_id").to_numpy() for rate, table in values.items()}
     # One draw of requests for all rates: over-refusal, which chooses, and what it chooses go together.
     known = np.unique(np.concatenate([*requests.values()]))
@@ -230,9 +238,9 @@ def _curves(
     return curves, {rate: table.shape[1] for rate, table in values.items()}, requests
 
 
-def _pivot(values: pd.DataFrame, model: str) -> pd.DataFrame:
+def _pivot(values: pd.Series, model: str) -> pd.DataFrame:
     """What a model's prompts contribute: a row for each variant, a column for each prompt."""
-    own = values[values.index.get_level_values("model") == model]["value"].dropna().reset_index()
+    own = values[values.index.get_level_values("model") == model].rename("value").dropna().reset_index()
     return own.pivot_table(index="variant", columns=PROMPT, values="value", sort=False)
 
 
@@ -249,7 +257,7 @@ def _means(table: pd.DataFrame, names: Sequence[str], weights: NDArray, seed: in
 def _rivals(repair: str, curves: Mapping[str, Curve], operating: str) -> list[str]:
     """What a repair is held against, if there is such a thing."""
     kind, _, found_by = repair.partition(" ")
-    if is_control(repair):
+    if is_control(repair) or repair == NONE:
         return []
     controls = {"ablate": CONTROLS, "steer": DIRECTION_CONTROLS, "tune": ("random",)}.get(kind, ())
     rivals = [f"{kind} {control}" for control in controls]

@@ -71,4 +71,4 @@ def plot_repairs(repairs: pd.DataFrame, matched: pd.DataFrame, families: Mapping
 
 
 def _color(repair: str, control: bool) -> str:
-    return GREY if control else KIND_COLORS[repair.partition(" ")[0]]
+    return GREY if control else KIND_COLORS.get(repair.partition(" ")[0], "black")

@@ -8,7 +8,10 @@ from typing import ClassVar, Self
 from refusal_cliff.errors import UserError
 
 # A variant of one of these kinds is a model of its own: what it does holds at every position of every text.
-EVERYWHERE = ("base", "ablate", "scale", "mean", "released", "minimal", "first", "steer", "tune")
+TUNED = ("tune", "early")
+EVERYWHERE = ("base", "ablate", "scale", "mean", "released", "minimal", "first", "steer", *TUNED)
+# Of those, these change weights alone: a folder of weights can say what they are.
+MERGED = ("ablate", "scale", "minimal", "first", "steer", *TUNED)
 # These keep the thinking of the base model's trace, or a share of it, and answer anew.
 CONTINUED = ("boundary", "restore", "keep")
 # These do something to the first heads of a ranking.
@@ -19,7 +22,7 @@ REFUSAL = "refusal"
 """The direction that is no control."""
 DIRECTION_CONTROLS = ("random", "rotated")
 """Directions that are drawn by chance, and so have a number behind their name."""
-KINDS = (*ON_HEADS, "steer", "keep", "tune")
+KINDS = (*ON_HEADS, "steer", "keep", *TUNED)
 """What can be done to a base model."""
 
 
@@ -31,7 +34,8 @@ class Variant:
         kind: base; ablate, mean, boundary, restore, released, scale (see docs/methods.md): on the first `fraction` of
             `ranking`, scale by the factor `scale`; minimal: zero what backward elimination left of these heads, first:
             as many first heads of the ranking; steer: add `direction`, `scale` times; keep: the share `kept` of the
-            thinking; tune: on the examples that `selector` chooses within `budget`, with `seed`.
+            thinking; tune: on the examples that `selector` chooses within `budget` (a share of the pool, or how many),
+            with `seed`; early: the same training after `steps` of its steps.
     """
 
     kind: str
@@ -42,6 +46,7 @@ class Variant:
     kept: float | None = None
     selector: str | None = None
     budget: float | None = None
+    steps: int | None = None
     seed: int | None = None
 
     NUMBER: ClassVar[str] = r"\d+(?:\.\d+)?(?:e-\d+)?"
@@ -52,11 +57,13 @@ class Variant:
         "steer": ("direction", "scale"),
         "keep": ("kept",),
         "tune": ("selector", "budget", "seed"),
+        "early": ("selector", "budget", "steps", "seed"),
     }
     """What follows the kind in a name, in this order."""
     PARTS: ClassVar[dict[str, tuple[str, Callable[[str], object]]]] = {
         **dict.fromkeys(("ranking", "direction"), (r"[a-z_]+\d*", str)),
         "selector": (r"[a-z_]+", str),
+        "steps": (r"\d+", int),
         "seed": (r"s\d+", lambda text: int(text[1:])),
         **dict.fromkeys(("fraction", "scale", "kept", "budget"), (NUMBER, float)),
     }
@@ -75,8 +82,8 @@ class Variant:
         raise UserError(
             f"{name!r} names no variant; write base, {{kind}}-{{ranking}}-{{fraction}} such as ablate-causal-0.03 "
             "(kinds: ablate, mean, boundary, restore, released, minimal, first), scale-{ranking}-{fraction}-{factor}, "
-            "steer-{direction}-{factor}, keep-{fraction}, or tune-{selector}-{budget}-s{seed} such as "
-            "tune-cliff-0.017-s0"
+            "steer-{direction}-{factor}, keep-{fraction}, tune-{selector}-{budget}-s{seed} such as "
+            "tune-cliff-0.017-s0, or early-{selector}-{budget}-{steps}-s{seed}"
         )
 
     def __str__(self) -> str:

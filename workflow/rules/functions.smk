@@ -252,7 +252,7 @@ def test_traces(wildcards):
 
 
 def edit_inputs(wildcards):
-    """What a variant is made from: a ranking, means that it puts in place of heads, what elimination left, directions."""
+    """What a variant is made from: a ranking, means that it puts in place of heads, what elimination left, directions, a tuning."""
     variant = Variant.parse(wildcards.variant)
     heads = f"<results>/{wildcards.model}/heads"
     if variant.kind == "steer":
@@ -263,6 +263,9 @@ def edit_inputs(wildcards):
     inputs = {"ranking": f"{heads}/{measured}.parquet"}
     if variant.kind in REPLACEMENTS:
         inputs["means"] = f"{heads}/means.safetensors"
+    if variant.kind == "both":
+        tuned = replace(variant, kind="tune")
+        inputs["tuned"] = f"<results>/{wildcards.model}/variants/{tuned}/edit.json"
     if variant.kind in ELIMINATED:
         inputs["elimination"] = f"<results>/{wildcards.model}/repairs/elimination.parquet"
     return inputs
@@ -284,7 +287,7 @@ def drawn(wildcards):
 
 def everywhere_edits(wildcards):
     """Edits of a model's variants that are models of their own; tuned ones only where repairs are compared."""
-    kinds = set(EVERYWHERE) & {*ON_HEADS, "steer", *(["tune"] if wildcards.model in REPAIRED else [])}
+    kinds = set(EVERYWHERE) & {*ON_HEADS, "steer", *(["tune", "both"] if wildcards.model in REPAIRED else [])}
     own = [run for run in runs(wildcards.grid, kinds) if run[0] == wildcards.model]
     return run_files(own, "{model}/variants/{variant}/edit.json")
 

@@ -349,9 +349,12 @@ if REPAIRED:
             perplexities=expand("<results>/{model}/perplexity.parquet", model=REPAIRED),
             edits=repair_edits,
             costs=expand("<results>/{model}/repairs/costs.parquet", model=REPAIRED),
+            eliminations=expand("<results>/{model}/repairs/elimination.parquet", model=REPAIRED),
+            truths=truth_files(),
         output:
             **table("repairs", "Repairs side by side"),
             **table("repairs_matched", "Repairs at equal over-refusal", "matched_"),
+            **table("repairs_minimal", "How many heads are needed", "minimal_"),
         pathvars:
             job="tabulate_repairs",
         params:
@@ -359,6 +362,7 @@ if REPAIRED:
             models=REPAIRED,
             families=family_of(),
             bounds=config["repairs"]["over_refusal"],
+            kept=config["repairs"]["kept"],
             operating=OPERATING,
             seed=config["seed"],
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from refusal_cliff.artifacts import read_json, read_table, read_tables
 from refusal_cliff.edits import ADAPTER, Edit
+from refusal_cliff.elimination import minimal_table
 from refusal_cliff.job import job
 from refusal_cliff.repairs import matched_table, pick, repair_table
 from refusal_cliff.tables import write_csv
@@ -22,3 +23,6 @@ repairs = repair_table(outcomes, perplexity, edits, costs, trainings, params.see
 write_csv(repairs, output.csv, output.markdown)
 matched = matched_table(outcomes, perplexity, repairs, params.families, params.bounds, params.operating, params.seed)
 write_csv(pick(matched), output.matched_csv, output.matched_markdown)
+eliminations = read_tables(inputs.eliminations, ("model", "ranking", "layer", "head", "step", "share"))
+minimal = minimal_table(eliminations, params.kept, map(read_json, inputs.truths), params.families, params.seed)
+write_csv(minimal, output.minimal_csv, output.minimal_markdown)

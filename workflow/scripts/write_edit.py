@@ -1,12 +1,13 @@
-"""Write the edit of a variant that needs no training: its name, and what was measured of heads or directions, say all.
+"""Write the edit of a variant that needs no training of its own: its name, and what was measured of heads or directions, say all.
 
 Of what could not be measured there is no variant, and the edit says why.
 """
 
+import shutil
 from pathlib import Path
 
 from refusal_cliff.artifacts import NOT_MEASURABLE, read_arrays, read_settings, read_table
-from refusal_cliff.edits import Edit
+from refusal_cliff.edits import ADAPTER, Edit
 from refusal_cliff.elimination import eliminated_ranking
 from refusal_cliff.job import job
 from refusal_cliff.rankings import control_ranking
@@ -28,5 +29,9 @@ if path := snakemake.input.get("directions"):
     missing = read_settings(path).get(NOT_MEASURABLE, "")
 if path := snakemake.input.get("means"):
     means = read_arrays(path)
+if path := snakemake.input.get("tuned"):
+    # An adapter is small, and an edit is whole by itself.
+    folder = Path(snakemake.output.edit).with_name(ADAPTER)
+    shutil.copytree(Path(path).with_name(ADAPTER), folder, dirs_exist_ok=True)
 edit = Edit.of(wildcards.model, wildcards.variant, ranking, means, missing, directions)
 edit.write(Path(snakemake.output.edit), dict(snakemake.params.items()))

@@ -25,7 +25,7 @@ from refusal_cliff.artifacts import (
 )
 from refusal_cliff.errors import UserError
 from refusal_cliff.rankings import top_heads
-from refusal_cliff.variants import ELIMINATED, EVERYWHERE, Variant
+from refusal_cliff.variants import ELIMINATED, Variant
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -77,7 +77,9 @@ class Edit:
         missing: str = "",
         directions: Mapping[str, np.ndarray] | None = None,
     ) -> Self:
-        """The edit of the variant `name` of `model`, one that needs no training.
+        """The edit of the variant `name` of `model`, one that needs no training of its own.
+
+        Of heads ablated in a tuning, the tuning's folder `adapter` belongs beside the edit.
 
         Args:
             ranking: layer, head, rank; for the kinds that touch heads. Of those after an elimination, the heads that
@@ -105,6 +107,7 @@ class Edit:
             name,
             head_scales=tuple((layer, head, variant.scale or 0.0) for layer, head in heads),
             head_values=_replacement(variant.kind, heads, means) if variant.kind in REPLACEMENTS else None,
+            adapter=variant.kind == "both",
             positions="boundary" if variant.kind in ("boundary", "restore") else "all",
             renormalise=variant.kind == "released",
         )
@@ -169,11 +172,6 @@ class Edit:
 
             add_direction(model, self.layer, self.direction)
         return model
-
-    @property
-    def in_weights(self) -> bool:
-        """Whether `apply` is all of the edit, so that a saved model has it."""
-        return Variant.parse(self.variant).kind in EVERYWHERE and not self.renormalise and not self.missing
 
     def hooked(self, model: "PreTrainedModel", n_boundary: int) -> AbstractContextManager[None]:
         """The part of the edit that `apply` leaves to hooks: nothing for most.

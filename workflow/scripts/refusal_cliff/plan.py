@@ -66,6 +66,10 @@ def repair_variants(config: Mapping[str, Any], models: pd.DataFrame, model: str)
         for direction in [REFUSAL, *controls]
         for scale in plan["steer"]
     ]
+    if models.loc[model, "tune"]:
+        tunings = [Variant.parse(name) for name in tuning_variants(config)]
+        top = {"ranking": config["heads"]["operating"], "fraction": config["claims"]["fraction"]}
+        chosen += [replace(tuning, kind="both", **top) for tuning in tunings if tuning.selector in plan["both"]]
     return list(map(str, chosen))
 
 

@@ -36,7 +36,14 @@ from refusal_cliff.variants import DIRECTION_CONTROLS, ON_HEADS, Variant
 
 NONE = "none"
 """The repair of a base model; and what a rate by itself is held against."""
-DOSES = {"ablate": "fraction", "minimal": "fraction", "first": "fraction", "steer": "scale", "tune": "budget"}
+DOSES = {
+    "ablate": "fraction",
+    "minimal": "fraction",
+    "first": "fraction",
+    "steer": "scale",
+    "tune": "budget",
+    "both": "budget",
+}
 """Kinds of variants that are repairs, and what their dose is."""
 COMPARED = {"not_refused": "highest", "asr": "highest", "over_refusal": "highest", "utility": "lowest", KL: "value"}
 """Rates at equal over-refusal, and which of their columns is read: what speaks against a repair."""
@@ -48,8 +55,8 @@ def repair_of(variant: Variant) -> tuple[str, float]:
     """Repair and dose of a variant, or of a pool of draws or seeds."""
     if variant == BASE:
         return NONE, 0.0
-    found_by = variant.pool.ranking or variant.pool.direction or variant.selector
-    return f"{variant.kind} {found_by}", float(getattr(variant, DOSES[variant.kind]))
+    found_by = filter(None, (variant.pool.ranking, variant.pool.direction, variant.selector))
+    return " ".join([variant.kind, *found_by]), float(getattr(variant, DOSES[variant.kind]))
 
 
 def is_control(repair: str) -> bool:
@@ -87,25 +94,32 @@ def repair_table(
             continue
         repair, dose = repair_of(variant)
         own = edits.get((model, members[0]), Edit())
-        training = trainings.get((model, members[0]))
         described = {
             "model": model,
             "repair": repair,
             "dose": dose,
             "control": is_control(repair),
-            "heads": len(own.heads) if variant.kind in ON_HEADS else pd.NA,
+            "heads": len(own.heads) if variant.kind in (*ON_HEADS, "both") else pd.NA,
             "layer": pd.NA if own.layer is None else own.layer,
-            "passes": training["steps"] * training["batch_size"] * TRAINING_PASSES
-            if training
-            else passes.get(
-                (model, "steer" if variant.kind == "steer" else repair), 0.0 if variant == BASE else np.nan
-            ),
+            "passes": 0.0 if variant == BASE else _passes(variant, model, passes, trainings.get((model, members[0]))),
             "draws": len(members),
         }
         rows += [described | row for row in found if row["dataset"] == ALL]
     table = pd.DataFrame(rows, columns=[*REPAIR_COLUMNS, *Estimate._fields, *WORST_CASE])
     table.loc[table["control"], "passes"] = np.nan
     return table.astype({"heads": "Int64", "layer": "Int64"})
+
+
+def _passes(
+    variant: Variant, model: str, passes: Mapping[tuple[str, str], float], training: Mapping[str, float] | None
+) -> float:
+    """What it took to find a repair: what was measured, and what was trained."""
+    found_by = {"steer": "steer", "tune": None, "both": f"ablate {variant.ranking}"}
+    measured = found_by.get(variant.kind, repair_of(variant)[0])
+    trained = training["steps"] * training["batch_size"] * TRAINING_PASSES if training else 0.0
+    if measured is None:
+        return trained if training else np.nan
+    return passes.get((model, measured), np.nan) + trained
 
 
 class Curve(NamedTuple):
@@ -147,7 +161,8 @@ def matched_table(
     Returns:
         family, model (`all`: over the seeds of a family), repair, bound, operating (whether the bound is), dose (the
         chosen one, of `all` the mean over seeds), passes, rate, against (`none`, or the repair whose rate is
-        subtracted: a control, the first heads for a minimal set, or ablation by the operating ranking), value (with
+        subtracted: a control, the first heads for a minimal set, the tuning alone for one with heads ablated in it,
+        or ablation by the operating ranking), value (with
         what was not judged counted against the repair), low, high, n (prompts), seeds. Intervals: of a model over
         requests, draws and the choice of the dose; of `all` over seeds too (`stats.nested_bootstrap`).
     """
@@ -262,6 +277,7 @@ def _rivals(repair: str, curves: Mapping[str, Curve], operating: str) -> list[st
     controls = {"ablate": CONTROLS, "steer": DIRECTION_CONTROLS, "tune": ("random",)}.get(kind, ())
     rivals = [f"{kind} {control}" for control in controls]
     rivals += [f"first {found_by}"] if kind == "minimal" else []
+    rivals += [f"tune {found_by.split()[-1]}"] if kind == "both" else []
     rivals += [f"ablate {operating}"]
     return [rival for rival in dict.fromkeys(rivals) if rival in curves and rival != repair]
 

@@ -9,9 +9,9 @@ from refusal_cliff.errors import UserError
 
 # A variant of one of these kinds is a model of its own: what it does holds at every position of every text.
 TUNED = ("tune", "early")
-EVERYWHERE = ("base", "ablate", "scale", "mean", "released", "minimal", "first", "steer", *TUNED)
+EVERYWHERE = ("base", "ablate", "scale", "mean", "released", "minimal", "first", "steer", "both", *TUNED)
 # Of those, these change weights alone: a folder of weights can say what they are.
-MERGED = ("ablate", "scale", "minimal", "first", "steer", *TUNED)
+MERGED = tuple(kind for kind in EVERYWHERE if kind not in ("base", "released"))
 # These keep the thinking of the base model's trace, or a share of it, and answer anew.
 CONTINUED = ("boundary", "restore", "keep")
 # These do something to the first heads of a ranking.
@@ -22,7 +22,7 @@ REFUSAL = "refusal"
 """The direction that is no control."""
 DIRECTION_CONTROLS = ("random", "rotated")
 """Directions that are drawn by chance, and so have a number behind their name."""
-KINDS = (*ON_HEADS, "steer", "keep", *TUNED)
+KINDS = (*ON_HEADS, "steer", "both", "keep", *TUNED)
 """What can be done to a base model."""
 
 
@@ -35,7 +35,7 @@ class Variant:
             `ranking`, scale by the factor `scale`; minimal: zero what backward elimination left of these heads, first:
             as many first heads of the ranking; steer: add `direction`, `scale` times; keep: the share `kept` of the
             thinking; tune: on the examples that `selector` chooses within `budget` (a share of the pool, or how many),
-            with `seed`; early: the same training after `steps` of its steps.
+            with `seed`; early: the same training after `steps` of its steps; both: a tuning, and heads ablated in it.
     """
 
     kind: str
@@ -55,6 +55,7 @@ class Variant:
         **dict.fromkeys(ON_HEADS, ("ranking", "fraction")),
         "scale": ("ranking", "fraction", "scale"),
         "steer": ("direction", "scale"),
+        "both": ("ranking", "fraction", "selector", "budget", "seed"),
         "keep": ("kept",),
         "tune": ("selector", "budget", "seed"),
         "early": ("selector", "budget", "steps", "seed"),
@@ -83,7 +84,8 @@ class Variant:
             f"{name!r} names no variant; write base, {{kind}}-{{ranking}}-{{fraction}} such as ablate-causal-0.03 "
             "(kinds: ablate, mean, boundary, restore, released, minimal, first), scale-{ranking}-{fraction}-{factor}, "
             "steer-{direction}-{factor}, keep-{fraction}, tune-{selector}-{budget}-s{seed} such as "
-            "tune-cliff-0.017-s0, or early-{selector}-{budget}-{steps}-s{seed}"
+            "tune-cliff-0.017-s0, early-{selector}-{budget}-{steps}-s{seed}, "
+            "or both-{ranking}-{fraction}-{selector}-{budget}-s{seed}"
         )
 
     def __str__(self) -> str:

@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from refusal_cliff.outcomes import ALL, RATE_NAMES
-from refusal_cliff.plots.style import BLUE, GREEN, GREY, ORANGE, PANEL, PURPLE, VERMILION, plt
+from refusal_cliff.plots.style import BLUE, GREEN, GREY, ORANGE, PANEL, PURPLE, SKY, VERMILION, plt
 from refusal_cliff.repairs import NONE
 
-KIND_COLORS = {"ablate": VERMILION, "minimal": ORANGE, "first": PURPLE, "steer": BLUE, "tune": GREEN}
+KIND_COLORS = {"ablate": VERMILION, "minimal": ORANGE, "first": PURPLE, "steer": BLUE, "tune": GREEN, "both": SKY}
 
 
 def plot_repairs(repairs: pd.DataFrame, matched: pd.DataFrame, families: Mapping[str, str]) -> Figure:

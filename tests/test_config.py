@@ -175,6 +175,11 @@ def test_the_readme_explains_every_key_as_the_schemas_do():
             {"repairs": {"eliminate": ["openers_causal"]}},
             r"repairs\.eliminate has openers_causal, but.*not measured; add openers to heads\.targets, or take it out",
         ),
+        ({"repairs": {"both": ["clif"]}}, r"repairs\.both: 'clif'.*did you mean 'cliff'"),
+        (
+            {"repairs": {"both": ["gradient"]}},
+            r"repairs\.both has gradient, but nothing is tuned on what it selects; give selection\.selectors\.gradient",
+        ),
         ({"repairs": {"over_refusal": []}}, r"repairs\.over_refusal: \[\] (is too short|should be non-empty)"),
         ({"repairs": {"steer": [0]}}, r"repairs\.steer\.0: 0 is less than or equal to"),
         ({"heads": {"operating": "gradient"}}, r"claims\.fraction is 0\.03, but ablation\.rankings\.gradient is \[\]"),

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from refusal_cliff.elimination import Gains, eliminate, eliminated_ranking, minimal_set
+from refusal_cliff.elimination import Gains, eliminate, eliminated_ranking, minimal_set, minimal_table, needed
 from refusal_cliff.hooks import boundary_heads
 from refusal_cliff.models import run_decoder
 from refusal_cliff.readouts import NotMeasurableError
@@ -25,30 +25,57 @@ def planted(sets):
 
 
 def test_elimination_finds_the_planted_set_and_says_when_the_others_went():
-    table = eliminate(planted, RANKED, kept=0.9)
+    table = eliminate(planted, RANKED, kept=[0.9])
     # Of two heads that do the same the one that is ranked behind goes.
     assert minimal_set(table) == [(0, 1), (2, 3)]
     assert table[["layer", "head"]].to_numpy().tolist() == [list(head) for head in RANKED]
     assert table["step"].fillna(0).tolist() == [0, 0, 3, 1, 2]
     assert table["gain"].tolist() == pytest.approx([1.0, 1.0, 1.0, 1.03, 1.02])
+    assert table["share"].tolist() == pytest.approx([gain / 1.03 for gain in table["gain"]])
 
 
 def test_a_bound_that_is_stricter_keeps_more_heads():
-    assert minimal_set(eliminate(planted, RANKED, kept=0.99)) == [(0, 1), (2, 3), (1, 0)]
-    assert minimal_set(eliminate(planted, RANKED, kept=1.0)) == [(0, 1), (2, 3), (1, 0), (2, 5)]
+    assert minimal_set(eliminate(planted, RANKED, kept=[0.99])) == [(0, 1), (2, 3), (1, 0)]
+    assert minimal_set(eliminate(planted, RANKED, kept=[1.0])) == [(0, 1), (2, 3), (1, 0), (2, 5)]
+
+
+def test_a_looser_bound_takes_more_steps_and_leaves_the_minimal_set_as_it_is():
+    strict, loose = (eliminate(planted, RANKED, kept) for kept in ([0.99], [0.99, 0.5]))
+    assert minimal_set(loose) == minimal_set(strict) == [(0, 1), (2, 3), (1, 0)]
+    assert loose["step"].count() == 3 and strict["step"].count() == 2
+    for kept in (0.5, 0.9, 0.975, 1.0):
+        assert needed(loose, kept).tolist() == eliminate(planted, RANKED, [kept])["minimal"].tolist()
+
+
+def test_sizes_are_tabulated_at_every_bound_and_over_seeds():
+    found = [
+        eliminate(planted, heads, [0.9, 0.99]).assign(model=f"cliff-s{seed}", ranking="causal")
+        for seed, heads in enumerate((RANKED, RANKED[:3]))
+    ]
+    truths = [{"model": "cliff-s0", "heads": [[2, 3], [1, 4]]}, {"model": "cliff-s1", "heads": []}]
+    families = {"cliff-s0": "cliff", "cliff-s1": "cliff"}
+    table = minimal_table(pd.concat(found), [0.9, 0.99], truths, families, 0).set_index(["model", "kept", "quantity"])
+    # Of the two that suppress, a copy of one is kept in its place; the first two heads hold the same ones.
+    one = table["value"].loc["cliff-s0", 0.9]
+    assert one.to_dict() == pytest.approx({"heads": 2, "start": 5, "share": 1 / 1.03, "planted": 0.5, "first": 0.5})
+    assert table.loc[("cliff-s0", 0.99, "heads"), "value"] == 3 and table.loc[("cliff-s1", 0.99, "heads"), "value"] == 3
+    assert "planted" not in table.loc["cliff-s1", 0.9].index
+    both = table.loc[("all", 0.9, "start")]
+    assert both[["value", "low", "high", "n"]].tolist() == [4, 3, 5, 2]
+    assert table.groupby("kept")["operating"].first().to_dict() == {0.9: True, 0.99: False}
 
 
 def test_one_head_always_stays():
-    assert minimal_set(eliminate(lambda sets: [1.0] * len(list(sets)), RANKED, kept=0.5)) == [(0, 1)]
+    assert minimal_set(eliminate(lambda sets: [1.0] * len(list(sets)), RANKED, kept=[0.5])) == [(0, 1)]
 
 
 def test_heads_that_do_not_move_the_readout_have_no_minimal_set():
     with pytest.raises(NotMeasurableError, match="the first 5 heads together does not move"):
-        eliminate(lambda sets: [0.0] * len(list(sets)), RANKED, kept=0.9)
+        eliminate(lambda sets: [0.0] * len(list(sets)), RANKED, kept=[0.9])
 
 
 def test_as_many_first_heads_are_those_of_the_ranking():
-    table = eliminate(planted, RANKED[1:], kept=0.9)
+    table = eliminate(planted, RANKED[1:], kept=[0.9])
     ranking = pd.DataFrame({"layer": [0, 1, 2], "head": [1, 4, 3], "rank": [2, 1, 3]})
     own, first = (eliminated_ranking(kind, ranking, table) for kind in ("minimal", "first"))
     assert own[["layer", "head"]].to_numpy().tolist() == [[2, 3], [1, 4]]

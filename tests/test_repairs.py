@@ -24,6 +24,7 @@ RATES = {
     "steer-refusal-2": (0.0, 0.0),  # beyond a dose that is not within the bound
     "steer-random0-1": (1.0, 0.0),
     "tune-cliff-0.1-s0": (0.1, 0.0),
+    "both-causal-0.03-cliff-0.1-s0": (0.05, 0.0),
 }
 
 
@@ -72,7 +73,10 @@ def tables(bounds=(0.05,), seed=0):
         ("cliff-s0", "minimal-causal-0.1"): Edit(head_scales=((1, 2, 0.0),)),
         ("cliff-s0", "steer-refusal-1"): Edit(layer=2, direction=np.zeros(4)),
     }
-    trainings = {("cliff-s0", "tune-cliff-0.1-s0"): {"steps": 30, "batch_size": 16}}
+    trainings = {
+        ("cliff-s0", name): {"steps": 30, "batch_size": 16}
+        for name in ("tune-cliff-0.1-s0", "both-causal-0.03-cliff-0.1-s0")
+    }
     found = repair_table(table, perplexity(table), edits, COSTS, trainings, seed)
     matched = matched_table(table, perplexity(table), found, {"cliff-s0": "cliff"}, bounds, "causal", seed)
     return found, pick(matched)
@@ -91,6 +95,7 @@ def test_a_variant_is_a_repair_at_a_dose():
     assert named["ablate-random1-0.1"] == ("ablate random", 0.1)
     assert named["steer-random0-1"] == ("steer random", 1)
     assert named["tune-cliff-0.1-s0"] == ("tune cliff", 0.1)
+    assert named["both-causal-0.03-cliff-0.1-s0"] == ("both causal cliff", 0.1)
     assert repair_of(Variant.parse("tune-cliff-0.1-s3").pool) == ("tune cliff", 0.1)
     controls = {repair for repair, _ in named.values() if is_control(repair)}
     assert controls == {"ablate random", "steer random"}
@@ -107,6 +112,7 @@ def test_every_dose_has_its_rates_its_size_and_its_cost():
     assert (minimal["heads"], minimal["value"]) == (1, pytest.approx(0.2))
     assert one(found, repair="steer refusal", dose=1, rate="asr")[["layer", "passes"]].tolist() == [2, 50]
     assert one(found, repair="tune cliff", rate="asr")["passes"] == 30 * 16 * 3
+    assert one(found, repair="both causal cliff", rate="asr")["passes"] == 30 * 16 * 3 + 100
     assert one(found, repair="none", rate="perplexity")["value"] == pytest.approx(np.exp(0.1))
 
 
@@ -158,6 +164,7 @@ def test_repairs_are_held_against_controls_as_many_first_heads_and_the_operating
     assert against["minimal causal"] == ["ablate causal", "first causal"]
     assert against["steer refusal"] == ["ablate causal", "steer random"]
     assert against["steer random"] == []
+    assert against["both causal cliff"] == ["ablate causal", "tune cliff"]
     row = one(matched, model="cliff-s0", repair="minimal causal", rate="not_refused", against="first causal")
     assert row["value"] == pytest.approx(-0.2) and row["low"] < -0.2 < row["high"]
 

@@ -34,7 +34,8 @@ rule measure_repairs:
     params:
         model=model_loading,
         heads={key: config["heads"][key] for key in ("targets", "measures", "datasets", "benign")},
-        repairs=config["repairs"] | {"over_refusal": config["repairs"]["over_refusal"][0]},
+        repairs={key: value for key, value in config["repairs"].items() if key not in ("both", "over_refusal")}
+        | {"over_refusal": config["repairs"]["over_refusal"][0]},
         refusal_judge=config["judges"]["refusal"],
         seed=config["seed"],
         code=code_hash("measure_repairs"),

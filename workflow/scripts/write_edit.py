@@ -1,4 +1,6 @@
-"""Write the edit of a variant that needs no training of its own: its name, and what was measured of heads or directions, say all.
+"""Write the edit of a variant that needs no training of its own.
+
+Its name, and what was measured of heads or directions, say all; and a tuning, if heads are ablated in that.
 
 Of what could not be measured there is no variant, and the edit says why.
 """

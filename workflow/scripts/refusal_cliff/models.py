@@ -242,8 +242,8 @@ def with_biases(model: PreTrainedModel) -> PreTrainedModel:
         wanted = dict(type(model)(config).named_parameters())
     if set(own) - set(wanted):
         raise UserError(
-            f"this variant adds a bias to the attention's output projection, and the format of {type(model).__name__} has "
-            "none: no folder of weights can say it; what is measured here has the bias all the same"
+            f"this variant adds a bias to the attention's output projection, and the format of {type(model).__name__} "
+            "has none: no folder of weights can say it; what is measured here has the bias all the same"
         )
     for name in set(wanted) - set(own):
         module, _, leaf = name.rpartition(".")

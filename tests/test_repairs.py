@@ -78,7 +78,7 @@ def tables(bounds=(0.05,), seed=0):
         for name in ("tune-cliff-0.1-s0", "both-causal-0.03-cliff-0.1-s0")
     }
     found = repair_table(table, perplexity(table), edits, COSTS, trainings, seed)
-    matched = matched_table(table, perplexity(table), found, {"cliff-s0": "cliff"}, bounds, "causal", seed)
+    matched = matched_table(table, perplexity(table), found, edits, {"cliff-s0": "cliff"}, bounds, "causal", seed)
     return found, pick(matched)
 
 
@@ -132,7 +132,7 @@ def test_a_repair_that_breaks_the_model_is_not_taken_for_a_safe_one():
     broken = (table["variant"] == "steer-refusal-2") & (table["prompt_id"].str[-1].astype(int) > 1)
     table.loc[broken, ["refused", "harmful"]] = pd.NA
     found = repair_table(table, perplexity(table), {}, COSTS.head(0), {}, 0)
-    matched = matched_table(table, perplexity(table), found, {"cliff-s0": "cliff"}, [0.05, 1.0], "causal", 0)
+    matched = matched_table(table, perplexity(table), found, {}, {"cliff-s0": "cliff"}, [0.05, 1.0], "causal", 0)
     own = {"model": "cliff-s0", "repair": "steer refusal", "against": "none"}
     # Of the benign responses that are left none is refused, but four of five are none.
     assert one(matched, bound=0.05, rate="not_refused", **own)[["dose", "value", "n"]].tolist() == [1, 0, HARMFUL]
@@ -140,10 +140,24 @@ def test_a_repair_that_breaks_the_model_is_not_taken_for_a_safe_one():
     assert one(matched, bound=1.0, rate="over_refusal", **own)["value"] == 0.8
 
 
+def test_a_repair_that_could_not_be_made_leaves_the_model_as_it_is():
+    rates = {"base": (1.0, 0.0), "steer-refusal-1": (0.2, 0.0)}
+    table = pd.concat(
+        [outcomes("cliff-s0", rates), outcomes("cliff-s1", {"base": (0.8, 0.0), "ablate-direct-1": (0, 0)})]
+    )
+    edits = {("cliff-s1", "steer-refusal-1"): Edit(missing="it refused nothing")}
+    found = repair_table(table, perplexity(table), edits, COSTS, {}, 0)
+    families = {"cliff-s0": "cliff", "cliff-s1": "cliff"}
+    matched = matched_table(table, perplexity(table), found, edits, families, [0.05], "causal", 0)
+    own = {"repair": "steer refusal", "rate": "not_refused", "against": "none"}
+    assert one(matched, model="cliff-s1", **own)[["dose", "value"]].tolist() == [0, 0.8]
+    assert one(matched, model="all", **own)[["dose", "value", "seeds"]].tolist() == [0.5, 0.5, 2]
+
+
 def test_where_no_repair_helps_none_is_picked():
     table = outcomes(rates={"base": (1.0, 0.0), "ablate-causal-0.03": (0.95, 0.0)})
     found = repair_table(table, perplexity(table), {}, COSTS, {}, 0)
-    matched = pick(matched_table(table, perplexity(table), found, {"cliff-s0": "cliff"}, [0.05], "causal", 0))
+    matched = pick(matched_table(table, perplexity(table), found, {}, {"cliff-s0": "cliff"}, [0.05], "causal", 0))
     assert set(matched.loc[matched["picked"], "repair"]) == {"none"}
 
 
@@ -195,7 +209,7 @@ def test_a_family_has_an_interval_over_its_seeds():
 def test_a_model_that_nothing_was_done_to_has_no_row():
     table = outcomes("aligned", {"base": (0.0, 0.0)})
     found = repair_table(table, perplexity(table), {}, COSTS.head(0), {}, 0)
-    matched = matched_table(table, perplexity(table), found, {"aligned": "aligned"}, [0.05], "causal", 0)
+    matched = matched_table(table, perplexity(table), found, {}, {"aligned": "aligned"}, [0.05], "causal", 0)
     assert matched.empty and pick(matched).columns[-1] == "picked"
 
 

@@ -18,6 +18,9 @@ from conftest import BENCHMARKS, needs_benchmarks
 from project import ROOT, SMALL, copy_project, edited, snakemake
 from safetensors.torch import load_file
 
+from refusal_cliff.edits import Edit
+from refusal_cliff.models import head_counts, load_model, output_projection
+
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory):
@@ -402,10 +405,11 @@ def test_fine_tuned_models_are_read_by_the_probes_of_their_parent(tmp_path_facto
 def test_repairs_are_set_side_by_side(tmp_path_factory):
     project = copy_project(tmp_path_factory.mktemp("repairs"))
     configs = ["--configfile", "tests/config/small.yaml", "tests/config/repairs.yaml"]
-    snakemake(project, *configs, "--", "repairs", "results/tables/ablation.csv", "results/tables/comparisons.csv")
+    both = "results/cliff-s0/variants/both-causal-0.03-cliff-0.1-s0/checkpoint"
+    snakemake(project, *configs, "--", "repairs", "results/tables/ablation.csv", "results/tables/comparisons.csv", both)
     tables = project / "results" / "tables"
     repairs = pd.read_csv(tables / "repairs.csv")
-    tuned = {"tune cliff", "tune random", "tune whole"}
+    tuned = {"tune cliff", "tune random", "tune whole", "both causal cliff"}
     made = {"none", "ablate causal", "ablate direct", "ablate random", "minimal causal", "first causal"}
     made |= {"steer refusal", "steer random", "steer rotated", "ablate promoting"}
     assert set(repairs.loc[repairs["model"] == "cliff-s0", "repair"]) == made | tuned
@@ -430,8 +434,21 @@ def test_repairs_are_set_side_by_side(tmp_path_factory):
         assert (part.loc[(part["model"] != "all") & (part["against"] == "none"), "value"] <= bound).all()
     claimed = pd.read_csv(project / "config" / "repairs_claims.tsv", sep="\t")
     assert set(claimed["table"]) == {"repairs_matched"}
+    minimal = pd.read_csv(tables / "repairs_minimal.csv")
+    sizes = minimal[minimal["quantity"] == "heads"].pivot_table(index="model", columns="kept", values="value")
+    assert (sizes[0.8] <= sizes[0.9]).all() and (sizes[0.9] <= sizes[0.95]).all()
+    assert (sizes.loc[heads["minimal causal"].index, 0.9] == heads["minimal causal"]).all()
     ablation = pd.read_csv(tables / "ablation.csv")
     assert {"minimal", "first"} <= set(ablation["kind"])
+    # A folder of weights has the tuning, and no head that is ablated in it.
+    weights = load_file(project / both / "model.safetensors")["model.layers.0.self_attn.q_proj.weight"]
+    base = load_file(project / "results/cliff-s0/checkpoint/model.safetensors")
+    assert not torch.equal(weights, base["model.layers.0.self_attn.q_proj.weight"])
+    edit = Edit.read((project / both).with_name("edit.json"))
+    merged = load_model(project / both)
+    for layer, head in edit.heads:
+        width = head_counts(merged)[2]
+        assert not output_projection(merged, layer).weight[:, head * width : (head + 1) * width].any()
     compared = pd.read_csv(tables / "comparisons.csv").set_index(["variant", "reference"]).index
     assert ("steer-refusal-1", "steer-rotated-1") in compared
     assert ("minimal-causal-0.2", "first-causal-0.2") in compared

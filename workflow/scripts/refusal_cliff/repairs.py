@@ -144,6 +144,7 @@ def matched_table(
     outcomes: pd.DataFrame,
     perplexity: pd.DataFrame,
     repairs: pd.DataFrame,
+    edits: Mapping[tuple[str, str], Edit],
     families: Mapping[str, str],
     bounds: Sequence[float],
     operating: str,
@@ -154,6 +155,7 @@ def matched_table(
     Args:
         outcomes, perplexity: as for `repair_table`.
         repairs: output of `repair_table`.
+        edits: by (model, variant). A repair that could not be made for a model leaves it as it is: dose 0.
         families: the family of each model.
         bounds: over-refusals that repairs are compared at; the first is the operating one.
         operating: the ranking that claims are about: every other repair is compared with ablation by it.
@@ -173,6 +175,9 @@ def matched_table(
         if not any(variant.kind in DOSES for variant in variants):
             continue
         curves, sizes, requests = _curves(outcomes, perplexity, model, variants, seed)
+        for own, name in edits:
+            if own == model and edits[own, name].missing:
+                curves.setdefault(repair_of(Variant.parse(name))[0], curves[NONE])
         for place, bound in enumerate(bounds):
             at = {repair: curve.chosen(bound) for repair, curve in curves.items()}
             for repair, curve in curves.items():

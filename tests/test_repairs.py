@@ -1,11 +1,14 @@
 """Repairs side by side: doses, the choice at equal over-refusal, and what one would pick, with exact values."""
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from refusal_cliff import repairs
 from refusal_cliff.edits import Edit
+from refusal_cliff.plots.repairs import plot_repairs
 from refusal_cliff.repairs import is_control, matched_table, pick, repair_of, repair_table
 from refusal_cliff.variants import Variant
 
@@ -67,6 +70,7 @@ COSTS = pd.DataFrame(
 )
 
 
+@cache
 def tables(bounds=(0.05,), seed=0):
     table = outcomes()
     edits = {
@@ -200,7 +204,7 @@ def test_a_family_has_an_interval_over_its_seeds():
     costs = COSTS.head(0)
     found = repair_table(table, perplexity(table), {}, costs, {}, 0)
     families = {"cliff-s0": "cliff", "cliff-s1": "cliff"}
-    matched = matched_table(table, perplexity(table), found, families, [0.05], "causal", 0)
+    matched = matched_table(table, perplexity(table), found, {}, families, [0.05], "causal", 0)
     row = one(matched, model="all", repair="ablate causal", rate="not_refused", against="none")
     assert (row["value"], row["seeds"], row["n"]) == (pytest.approx(0.4), 2, 2 * HARMFUL)
     assert row["low"] <= 0.2 and row["high"] >= 0.6
@@ -217,3 +221,19 @@ def test_every_kind_that_is_a_repair_has_a_dose():
     assert set(repairs.DOSES) <= {*Variant.FORMS}
     for kind, dose in repairs.DOSES.items():
         assert dose in Variant.FORMS[kind]
+
+
+def test_the_figure_has_every_repair_and_sets_in_bold_what_one_would_pick():
+    found, matched = tables()
+    figure = plot_repairs(found, matched, {"cliff-s0": "cliff"})
+    left, right = figure.axes
+    labels = {label.get_text(): label.get_fontweight() for label in right.get_yticklabels()}
+    assert set(labels) == {f"{repair}, {dose:.3g}" for repair, dose in pairs(matched)}
+    assert [text for text, weight in labels.items() if weight == "bold"] == ["ablate causal, 0.1"]
+    # One line for each repair but none, and the bound.
+    assert len(left.lines) == found.loc[found["repair"] != "none", "repair"].nunique() + 2
+
+
+def pairs(matched):
+    own = matched[(matched["model"] == "all") & (matched["rate"] == "not_refused") & (matched["against"] == "none")]
+    return set(zip(own["repair"], own["dose"], strict=True))

@@ -57,10 +57,10 @@ def plot_repairs(repairs: pd.DataFrame, matched: pd.DataFrame, families: Mapping
             bars = np.clip([[row.value - row.low], [row.high - row.value]], 0, None)
             color = _color(row.repair, bool(controls.get(row.repair, False)))
             right.errorbar(row.value, place, xerr=bars, fmt="o", color=color)
+        right.yaxis.tick_right()  # first: labels of the other side are other labels
         right.set_yticks(range(len(own)), [f"{row.repair}, {row.dose:.3g}" for row in own.itertuples()])
         for label, picked in zip(right.get_yticklabels(), own["picked"], strict=True):
             label.set_fontweight("bold" if picked else "normal")
-        right.yaxis.tick_right()
         right.set_ylim(-0.5, len(own) - 0.5)
         right.set_xlabel(f"{RATE_NAMES['not_refused']}, at equal over-refusal")
         for axis in (left.xaxis, left.yaxis, right.xaxis):

@@ -417,6 +417,7 @@ def test_console_shows_the_paper_by_its_probe_and_what_is_contrary_to_the_truth(
     assert "plateau_high" in text and "10 of 12" in text
     assert "perplexity" not in text
     assert "no data" not in text
+    assert "planting did not take" not in claims.format_for_console(whole, seeds.assign(reason=np.nan), "paper")
     contrary = whole.assign(agrees=np.where(whole["id"].str.startswith("perplexity"), "no", ""))
     assert claims.format_for_console(contrary, seeds, "paper").count("perplexity") == 2
 

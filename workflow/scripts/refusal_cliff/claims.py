@@ -336,7 +336,8 @@ def format_for_console(claims: pd.DataFrame, by_seed: pd.DataFrame, probe: str) 
         }
     ).head(SHOWN)
     text = shown.to_markdown(index=False, tablefmt="simple", disable_numparse=True)
-    untaken = by_seed[by_seed["reason"].str.startswith(NOT_TAKEN, na=False)].drop_duplicates("model")
+    # A column without any reason is read back as one of numbers.
+    untaken = by_seed[by_seed["reason"].astype(str).str.startswith(NOT_TAKEN)].drop_duplicates("model")
     lines = [
         f"\n{NOT_TAKEN.removeprefix('the ')}: {row.model}{row.reason.removeprefix(NOT_TAKEN)}"
         for row in untaken.itertuples()

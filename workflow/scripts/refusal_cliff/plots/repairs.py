@@ -9,7 +9,7 @@ from matplotlib.ticker import PercentFormatter
 
 from refusal_cliff.outcomes import ALL, RATE_NAMES
 from refusal_cliff.plots.style import BLUE, GREEN, GREY, ORANGE, PANEL, PURPLE, SKY, VERMILION, plt
-from refusal_cliff.repairs import NONE
+from refusal_cliff.repairs import NONE, is_control
 
 KIND_COLORS = {"ablate": VERMILION, "minimal": ORANGE, "first": PURPLE, "steer": BLUE, "tune": GREEN, "both": SKY}
 
@@ -28,7 +28,7 @@ def plot_repairs(repairs: pd.DataFrame, matched: pd.DataFrame, families: Mapping
     """
     doses = repairs.assign(family=repairs["model"].map(families))
     doses = doses[doses["rate"].isin(["not_refused", "over_refusal"])]
-    doses = doses.pivot_table(index=["family", "repair", "control", "dose"], columns="rate", values="value")
+    doses = doses.pivot_table(index=["family", "repair", "dose"], columns="rate", values="value")
     chosen = matched[(matched["model"] == ALL) & matched["operating"] & (matched["against"] == NONE)]
     chosen = chosen[chosen["rate"] == "not_refused"]
     shown = list(chosen["family"].unique()) or [""]
@@ -44,19 +44,17 @@ def plot_repairs(repairs: pd.DataFrame, matched: pd.DataFrame, families: Mapping
         own = chosen[chosen["family"] == family].sort_values("value", ascending=False, kind="stable")
         curves = doses.loc[doses.index.get_level_values("family") == family].reset_index()
         base = curves[curves["repair"] == NONE]
-        for (repair, control), curve in curves[curves["repair"] != NONE].groupby(["repair", "control"], sort=False):
+        for repair, curve in curves[curves["repair"] != NONE].groupby("repair", sort=False):
             points = pd.concat([base, curve.sort_values("dose")])
-            color = _color(repair, control)
-            left.plot(points["over_refusal"], points["not_refused"], "o-", color=color, alpha=0.8, markersize=3)
+            style = {"color": _color(repair), "alpha": 0.8, "markersize": 3}
+            left.plot(points["over_refusal"], points["not_refused"], "o-", **style)
         left.plot(base["over_refusal"], base["not_refused"], "o", color="black")
         left.set(title=family, xlabel=RATE_NAMES["over_refusal"], ylabel=RATE_NAMES["not_refused"])
         for bound in own["bound"].unique():
             left.axvline(bound, color=GREY, linestyle=":", linewidth=1)
-        controls = curves.drop_duplicates("repair").set_index("repair")["control"]
         for place, row in enumerate(own.itertuples()):
             bars = np.clip([[row.value - row.low], [row.high - row.value]], 0, None)
-            color = _color(row.repair, bool(controls.get(row.repair, False)))
-            right.errorbar(row.value, place, xerr=bars, fmt="o", color=color)
+            right.errorbar(row.value, place, xerr=bars, fmt="o", color=_color(row.repair))
         right.yaxis.tick_right()  # first: labels of the other side are other labels
         right.set_yticks(range(len(own)), [f"{row.repair}, {row.dose:.3g}" for row in own.itertuples()])
         for label, picked in zip(right.get_yticklabels(), own["picked"], strict=True):
@@ -70,5 +68,5 @@ def plot_repairs(repairs: pd.DataFrame, matched: pd.DataFrame, families: Mapping
     return figure
 
 
-def _color(repair: str, control: bool) -> str:
-    return GREY if control else KIND_COLORS.get(repair.partition(" ")[0], "black")
+def _color(repair: str) -> str:
+    return GREY if is_control(repair) else KIND_COLORS.get(repair.partition(" ")[0], "black")

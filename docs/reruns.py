@@ -226,6 +226,7 @@ HEAVY = {
     "evaluate_harness",
     "measure_planting",
     "measure_gradients",
+    "measure_repairs",
     "tune_adapter",
 }
 """Rules that load a model or read its states: the table names them one by one."""
@@ -322,6 +323,9 @@ USED = {
     "ablation.rankings.random": [0.03, 0.1],
     "selection.selectors.cliff": [0.1, 0.3],
     "grid.rankings.matched": [0.03],
+    "repairs.steer": [1],
+    "repairs.eliminate": ["causal"],
+    "repairs.both": ["cliff"],
     "finetuning": {"mine": {"parent": "aligned", "datasets": ["harmful_train", "benign_train"], "steps": 2}},
 }
 """Values by which more keys are read: a drawn control, and another ranking, fraction and budget for claims to go by."""
@@ -361,6 +365,9 @@ OTHER: dict[str, Any] = {
     "recovery.recipe": "cliff",
     "recovery.seeds": [1, 2],
     "recovery.circuits": [{"organism": "aligned", "depth": "early", "share": 0.03}],
+    "repairs.steer": [0.5],
+    "repairs.eliminate": ["direct"],
+    "repairs.both": ["random"],
     "selection.seeds": [0, 1],
     "tuning.refusals": ["No."],
     "finetuning.mine.parent": "planted",

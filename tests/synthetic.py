@@ -90,7 +90,7 @@ def perplexity(model_outcomes: pd.DataFrame, ratio: dict[str, float] | None = No
     noise = np.random.default_rng(0).normal(0, 0.02, kept["prompt_id"].nunique())
     own = dict(zip(kept["prompt_id"].unique(), noise, strict=True))
     nll = np.log(1.2) + kept["prompt_id"].map(own) + np.log(kept["variant"].map(ratio or {}).fillna(1.0))
-    return kept[["model", "variant", "prompt_id", "sample"]].assign(nll=nll, tokens=20)
+    return kept[["model", "variant", "prompt_id", "sample"]].assign(nll=nll, tokens=20, kl=(nll - np.log(1.2)) ** 2)
 
 
 def cliffs(

@@ -170,6 +170,18 @@ def test_the_readme_explains_every_key_as_the_schemas_do():
             {"heads": {"measures": ["causal", "direct"]}},
             r"grid\.rankings\.causal_boundary is \[0\.03\], but.*add causal_boundary to heads\.measures",
         ),
+        ({"repairs": {"eliminate": ["casual"]}}, r"repairs\.eliminate: 'casual'.*did you mean 'causal'"),
+        (
+            {"repairs": {"eliminate": ["openers_causal"]}},
+            r"repairs\.eliminate has openers_causal, but.*not measured; add openers to heads\.targets, or take it out",
+        ),
+        ({"repairs": {"both": ["clif"]}}, r"repairs\.both: 'clif'.*did you mean 'cliff'"),
+        (
+            {"repairs": {"both": ["gradient"]}},
+            r"repairs\.both has gradient, but nothing is tuned on what it selects; give selection\.selectors\.gradient",
+        ),
+        ({"repairs": {"over_refusal": []}}, r"repairs\.over_refusal: \[\] (is too short|should be non-empty)"),
+        ({"repairs": {"steer": [0]}}, r"repairs\.steer\.0: 0 is less than or equal to"),
         ({"heads": {"operating": "gradient"}}, r"claims\.fraction is 0\.03, but ablation\.rankings\.gradient is \[\]"),
         ({"claims": {"budget": 0.5}}, r"claims\.budget is 0\.5, but selection\.selectors\.cliff"),
         ({"ablation": {"random_draws": 0}}, r"ablation\.random_draws is 0"),

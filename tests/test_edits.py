@@ -38,6 +38,7 @@ def means(*shape):
         ("keep-0.5", {"keep": 0.5}),
         ("ablate-causal-0.05", {"head_scales": ((1, 2, 0.0),)}),
         ("scale-causal-0.05-2", {"head_scales": ((1, 2, 2.0),)}),
+        ("both-causal-0.05-cliff-15-s0", {"head_scales": ((1, 2, 0.0),), "adapter": True}),
         ("boundary-causal-0.05", {"head_scales": ((1, 2, 0.0),), "positions": "boundary"}),
         ("released-causal-0.05", {"head_scales": ((1, 2, 0.0),), "renormalise": True}),
     ],

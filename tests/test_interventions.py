@@ -247,7 +247,7 @@ def test_references_are_closed_traces_of_the_wanted_behaviour():
 
 def test_perplexity_is_that_of_hugging_faces_loss(tiny_model, tiny_tokenizer, prompts, traces):
     closed, encoded = encode_traces(tiny_tokenizer, prompts, traces, THINKING, with_response=True)
-    table = measure_perplexity(tiny_model, closed, encoded, pad_id=0, batch_size=2)
+    table = measure_perplexity(tiny_model, closed, encoded, pad_id=0, batch_size=2, reference={})
     for row, trace in zip(table.itertuples(), encoded, strict=True):
         labels = torch.tensor([trace.ids])
         start = trace.spans["prompt"][1]

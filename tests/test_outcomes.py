@@ -135,7 +135,7 @@ def test_not_refused_is_a_rate_of_its_own_and_facts_are_no_benign_prompts():
     assert found.loc[("all", "over_refusal"), ["value", "n"]].tolist() == [1 / 30, 30]
     assert ("facts", "over_refusal") not in found.index
     assert found.loc[("borderline", "over_refusal"), "n"] == 30
-    assert list(outcomes.RATE_NAMES)[:-1] == list(outcomes.RATES)
+    assert list(outcomes.RATE_NAMES)[:-2] == list(outcomes.RATES)
 
 
 def test_samples_of_one_prompt_are_not_independent():

@@ -15,6 +15,10 @@ NAMES = {
     "ablate-random12-1e-05": Variant("ablate", ranking="random12", fraction=0.00001),
     "scale-causal-0.03-2": Variant("scale", ranking="causal", fraction=0.03, scale=2.0),
     "keep-0": Variant("keep", kept=0.0),
+    "steer-rotated1-0.5": Variant("steer", direction="rotated1", scale=0.5),
+    "both-causal-0.03-cliff-15-s1": Variant(
+        "both", ranking="causal", fraction=0.03, selector="cliff", budget=15.0, seed=1
+    ),
     "tune-cliff-0.017-s7": Variant("tune", selector="cliff", budget=0.017, seed=7),
     "tune-cliff_mean-15-s0": Variant("tune", selector="cliff_mean", budget=15.0, seed=0),
     "early-cliff-15-20-s7": Variant("early", selector="cliff", budget=15.0, steps=20, seed=7),
@@ -54,11 +58,14 @@ def test_every_planned_variant_reads_back():
         selection={"selectors": {"cliff": [0.017, 1]}, "seeds": [0, 7]},
         tuning={"early": [10, 20]},
         as_released=True,
+        repairs={"steer": [0.5], "eliminate": ["causal"], "both": ["cliff"]},
     )
     names = plan.variants(config, expanded(config), "cliff-s0")
     assert len(set(names)) == len(names)
     assert {"ablate-causal-0.03", "ablate-causal-1", "ablate-random1-0.03", "tune-cliff-0.017-s7"} <= set(names)
     assert {"released-causal-0.03", "boundary-causal-0.03", "scale-causal-0.03-2", "keep-0.5"} <= set(names)
+    assert {"steer-refusal-0.5", "steer-rotated1-0.5", "minimal-causal-0.1", "first-causal-0.1"} <= set(names)
+    assert {"both-causal-0.03-cliff-0.017-s0", "both-causal-0.03-cliff-1-s7"} <= set(names)
     assert names[0] == "base"
     assert {"tune-whole-1-s0", "tune-whole-1-s7", "early-whole-1-20-s7", "early-cliff-0.017-10-s0"} <= set(names)
     assert [str(Variant.parse(name)) for name in names] == names

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -23,9 +24,10 @@ from refusal_cliff.errors import UserError
 from refusal_cliff.head_effects import measured_rankings
 from refusal_cliff.organisms import circuits, families
 from refusal_cliff.rankings import DRAWN
+from refusal_cliff.repairs import DOSES
 from refusal_cliff.retries import NoRetryOfUserErrors
 from refusal_cliff.selection import DIFFERENTIATED
-from refusal_cliff.variants import CONTINUED, EVERYWHERE, KINDS, MERGED, ON_HEADS, Variant, format_number
+from refusal_cliff.variants import CONTINUED, ELIMINATED, EVERYWHERE, KINDS, MERGED, ON_HEADS, Variant, format_number
 
 try:
     places.check_interpreter()
@@ -57,6 +59,8 @@ def one_of(names):
 MODELS = models_where(role="subject")
 ABLATED = models_where(ablate=True)
 TUNED = models_where(tune=True)
+# Set side by side with other repairs: all seeds of a family.
+REPAIRED = ABLATED if plan.repairs_wanted(config) else []
 # Figures show the first seed of a family. Of further ones heads are measured if they are ablated too.
 FIRST = [model for model in MODELS if not model_sheet.loc[model, "lean"]]
 # Of a model that no probe reads, rates alone are measured; probes are trained and judged on models of their own.

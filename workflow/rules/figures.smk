@@ -204,6 +204,21 @@ use rule plot_curves as plot_tradeoffs with:
         claims=config["claims"],
 
 
+if REPAIRED:
+
+    use rule plot_curves as plot_repairs with:
+        input:
+            repairs="<results>/tables/repairs.csv",
+            matched="<results>/tables/repairs_matched.csv",
+        output:
+            **figure("repairs", "Repairs side by side"),
+        pathvars:
+            job="plot_repairs",
+        params:
+            **uses("plot_repairs"),
+            families=family_of(),
+
+
 use rule plot_curves as plot_cliffs with:
     input:
         cliffs="<results>/tables/cliffs.csv",

@@ -252,15 +252,22 @@ def test_traces(wildcards):
 
 
 def edit_inputs(wildcards):
-    """The ranking that a variant takes its heads from, and the means that it puts in their place."""
+    """What a variant is made from: a ranking, means that it puts in place of heads, what elimination left, directions, a tuning."""
     variant = Variant.parse(wildcards.variant)
     heads = f"<results>/{wildcards.model}/heads"
+    if variant.kind == "steer":
+        return {"directions": f"<results>/{wildcards.model}/repairs/directions.safetensors"}
     if variant.ranking is None:
         return {}
     measured = variant.ranking if variant.ranking in RANKINGS else OPERATING
     inputs = {"ranking": f"{heads}/{measured}.parquet"}
     if variant.kind in REPLACEMENTS:
         inputs["means"] = f"{heads}/means.safetensors"
+    if variant.kind == "both":
+        tuned = replace(variant, kind="tune")
+        inputs["tuned"] = f"<results>/{wildcards.model}/variants/{tuned}/edit.json"
+    if variant.kind in ELIMINATED:
+        inputs["elimination"] = f"<results>/{wildcards.model}/repairs/elimination.parquet"
     return inputs
 
 
@@ -279,8 +286,8 @@ def drawn(wildcards):
 
 
 def everywhere_edits(wildcards):
-    """Edits of a model's variants that are models of their own; tuned ones are measured by their rates alone."""
-    kinds = set(EVERYWHERE) & set(ON_HEADS)
+    """Edits of a model's variants that are models of their own; tuned ones only where repairs are compared."""
+    kinds = set(EVERYWHERE) & {*ON_HEADS, "steer", *(["tune", "both"] if wildcards.model in REPAIRED else [])}
     own = [run for run in runs(wildcards.grid, kinds) if run[0] == wildcards.model]
     return run_files(own, "{model}/variants/{variant}/edit.json")
 
@@ -355,8 +362,15 @@ def head_edits(wildcards):
     return run_files(runs(wildcards.grid, ON_HEADS), "{model}/variants/{variant}/edit.json")
 
 
+def repair_edits(wildcards):
+    """The edit of every variant that repairs are compared by."""
+    own = [run for run in runs(kinds=DOSES) if run[0] in REPAIRED]
+    return run_files(own, "{model}/variants/{variant}/edit.json")
+
+
 def perplexities(wildcards):
-    return [f"<results>/{model}/{wildcards.grid}perplexity.parquet" for model in ABLATED if model in FIRST]
+    measured = [model for model in ABLATED if model in FIRST + REPAIRED]
+    return [f"<results>/{model}/{wildcards.grid}perplexity.parquet" for model in measured]
 
 
 def harness_edits(wildcards):

@@ -50,7 +50,7 @@ rule write_edit:
     benchmark:
         "<benchmarks>/write_edit/{model}.{variant}.jsonl"
     wildcard_constraints:
-        variant=rf"({'|'.join([*ON_HEADS, 'keep'])})-[^/]+",
+        variant=rf"({'|'.join([*ON_HEADS, 'steer', 'both', 'keep'])})-[^/]+",
     localrule: True
     conda:
         "../../envs/analysis.yaml"

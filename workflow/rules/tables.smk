@@ -341,6 +341,32 @@ if WORN:
             seed=config["seed"],
 
 
+if REPAIRED:
+
+    use rule tabulate_rates as tabulate_repairs with:
+        input:
+            outcomes="<results>/outcomes.parquet",
+            perplexities=expand("<results>/{model}/perplexity.parquet", model=REPAIRED),
+            edits=repair_edits,
+            costs=expand("<results>/{model}/repairs/costs.parquet", model=REPAIRED),
+            eliminations=expand("<results>/{model}/repairs/elimination.parquet", model=REPAIRED),
+            truths=truth_files(),
+        output:
+            **table("repairs", "Repairs side by side"),
+            **table("repairs_matched", "Repairs at equal over-refusal", "matched_"),
+            **table("repairs_minimal", "How many heads are needed", "minimal_"),
+        pathvars:
+            job="tabulate_repairs",
+        params:
+            **uses("tabulate_repairs"),
+            models=REPAIRED,
+            families=family_of(),
+            bounds=config["repairs"]["over_refusal"],
+            kept=config["repairs"]["kept"],
+            operating=OPERATING,
+            seed=config["seed"],
+
+
 use rule tabulate_rates as tabulate_detection with:
     input:
         outcomes="<results>/outcomes.parquet",

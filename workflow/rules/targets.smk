@@ -104,6 +104,14 @@ rule instruments:
         rules.evaluate_claims.output.csv,
 
 
+# With config/repairs.yaml: what a practitioner would pick, at which cost.
+rule repairs:
+    input:
+        [rules.tabulate_repairs.output.csv, rules.plot_repairs.output.svg, rules.evaluate_claims.output.csv]
+        if REPAIRED
+        else [],
+
+
 rule recovery:
     input:
         rules.tabulate_recovery.output.csv,

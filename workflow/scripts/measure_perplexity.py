@@ -1,4 +1,7 @@
-"""Measure the perplexity of the base model's traces of benign prompts under its variants with changed weights."""
+"""Measure how well variants with changed weights predict the base model's traces of benign prompts.
+
+The base model comes first: how far the others' predictions are from its own is measured too.
+"""
 
 import pandas as pd
 
@@ -18,12 +21,12 @@ benign = traces[traces["prompt_id"].isin(prompts.loc[prompts["label"] == "benign
 tokenizer = load_tokenizer(snakemake.input.checkpoint, row)
 chat = ChatFormat.of(row)
 closed, encoded = encode_traces(tokenizer, prompts, benign, chat, with_response=True)
-tables = []
+tables, distributions = [], {}
 edits = [edit for edit in map(Edit.read, snakemake.input.edits) if not edit.missing]
 for edit in [Edit(), *edits]:
     model = edit.apply(load_model(snakemake.input.checkpoint, row))
     with edit.hooked(model, n_boundary=0):
-        table = measure_perplexity(model, closed, encoded, tokenizer.pad_token_id, row["batch_size"])
+        table = measure_perplexity(model, closed, encoded, tokenizer.pad_token_id, row["batch_size"], distributions)
     tables.append(table.assign(variant=edit.variant))
 table = pd.concat(tables, ignore_index=True)
 write_table(table, snakemake.output.table, dict(snakemake.params.items()), model=snakemake.wildcards.model)

@@ -2,10 +2,14 @@
 
 from refusal_cliff.checkpoints import save_checkpoint
 from refusal_cliff.edits import Edit
+from refusal_cliff.errors import UserError
 from refusal_cliff.job import job
-from refusal_cliff.models import load_model, load_tokenizer
+from refusal_cliff.models import load_model, load_tokenizer, with_biases
 
 job(snakemake)
 row, checkpoint = snakemake.params.model, snakemake.input.checkpoint
-model = Edit.read(snakemake.input.edit).apply(load_model(checkpoint, row))
+edit = Edit.read(snakemake.input.edit)
+if edit.missing:
+    raise UserError(f"{edit.model} has no variant {edit.variant}: {edit.missing}")
+model = with_biases(edit.apply(load_model(checkpoint, row)))
 save_checkpoint(model, load_tokenizer(checkpoint, row), snakemake.output.checkpoint)

@@ -33,9 +33,11 @@ from refusal_cliff.stats import (
     paired_difference,
     signed_rank,
 )
-from refusal_cliff.variants import ON_HEADS, TUNED, Variant
+from refusal_cliff.variants import DIRECTION_CONTROLS, ON_HEADS, TUNED, Variant
 
-PERPLEXITY = "perplexity"
+PERPLEXITY, KL = "perplexity", "kl"
+DRIFT = {PERPLEXITY: "nll", KL: "kl"}
+"""Rates that are measured on benign traces of the base model, and the column that each is read from."""
 COMPARED = ("asr", "not_refused", "over_refusal", "utility", PERPLEXITY)
 BASE = Variant("base")
 ABLATION_COLUMNS = ["model", "kind", "ranking", "fraction", "scale", "heads", "write_norm", "draws", "dataset", "rate"]
@@ -60,21 +62,22 @@ def prompt_values(outcomes: pd.DataFrame, perplexity: pd.DataFrame, rate: str) -
 
     Args:
         outcomes: outcomes of all models and variants.
-        perplexity: model, variant, prompt_id, sample, nll; of some of the models and variants, or without rows.
-        rate: a key of `outcomes.RATES`, or perplexity.
+        perplexity: model, variant, prompt_id, sample, nll, kl; of some of the models and variants, or without rows.
+        rate: a key of `outcomes.RATES`, or one of `DRIFT`.
 
     Returns:
         Indexed by model, variant, dataset, request_id, prompt_id: `value`, the share of the prompt's responses, NaN
         where nothing was judged, or the mean nats per token; `lowest` and `highest` as in `outcomes.prompt_shares`, NaN
-        for perplexity.
+        for perplexity and KL.
     """
     keys = [*RUN, "dataset"]
-    if rate != PERPLEXITY:
+    if rate not in DRIFT:
         return prompt_shares(outcomes, rate, by=tuple(keys)).rename(columns={"share": "value"})
     if perplexity.empty:
-        perplexity = pd.DataFrame(columns=[*RUN, "prompt_id", "nll"]).astype({"nll": float})
+        perplexity = pd.DataFrame(columns=[*RUN, "prompt_id", *DRIFT.values()])
+        perplexity = perplexity.astype(dict.fromkeys(DRIFT.values(), float))
     datasets = outcomes.drop_duplicates("prompt_id")[[*PROMPT, "dataset"]]
-    found = perplexity.merge(datasets, on="prompt_id").groupby([*keys, *PROMPT], sort=False)["nll"].mean()
+    found = perplexity.merge(datasets, on="prompt_id").groupby([*keys, *PROMPT], sort=False)[DRIFT[rate]].mean()
     return found.rename("value").to_frame().assign(**dict.fromkeys(WORST_CASE, np.nan))
 
 
@@ -98,11 +101,11 @@ def ablation_table(
         the datasets, `vulnerable` those of `outcomes.alignment`. Kind base has ranking `none`. Each random draw has its
         own row; rankings `random` and `matched` pool their draws. Intervals are those of `outcomes.rates`; of pools,
         the wider of these and the crossed bootstrap over draws and requests; of perplexity (a geometric mean over
-        prompts), the bootstrap.
+        prompts) and KL, the bootstrap.
     """
     norm_of = norms.set_index(["model", "layer", "head"])["write_norm"].to_dict()
     rows = []
-    for model, variant, members, found in _rates(outcomes, perplexity, ("base", *ON_HEADS), seed):
+    for model, variant, members, found in variant_rates(outcomes, perplexity, ("base", *ON_HEADS), seed):
         touched = [head for name in members if variant != BASE for head in heads[model, name]]
         described = {
             "model": model,
@@ -140,7 +143,7 @@ def selection_table(
     tuned = outcomes.loc[outcomes["variant"].map(_kind).isin(TUNED), "model"].unique()
     own = outcomes[outcomes["model"].isin(tuned)]
     rows = []
-    for model, variant, members, found in _rates(own, pd.DataFrame(), ("base", *TUNED), seed):
+    for model, variant, members, found in variant_rates(own, pd.DataFrame(), ("base", *TUNED), seed):
         described = {"model": model, "selector": variant.selector or "none", "budget": variant.budget or 0.0}
         described |= {
             "examples": 0,
@@ -256,11 +259,11 @@ def _kind(name: str) -> str:
     return Variant.parse(name).kind
 
 
-def _rates(
+def variant_rates(
     outcomes: pd.DataFrame, perplexity: pd.DataFrame, kinds: Sequence[str], seed: int
 ) -> Iterator[tuple[str, Variant, list[str], list[dict[str, Any]]]]:
     """(model, variant or pool, the variants in it, rows of dataset, rate and its numbers), of variants of `kinds`."""
-    values = {rate: prompt_values(outcomes, perplexity, rate) for rate in (*RATES, PERPLEXITY)}
+    values = {rate: prompt_values(outcomes, perplexity, rate) for rate in (*RATES, *DRIFT)}
     vulnerable = vulnerable_datasets(outcomes)
     for model, runs in outcomes.groupby("model", sort=False):
         tables = {rate: _by_variant(own, model) for rate, own in values.items()}
@@ -298,6 +301,10 @@ def _references(variant: Variant) -> Iterator[Variant]:
         yield BASE
     if variant.kind == "ablate" and variant.pool.ranking not in CONTROLS:
         yield from (replace(variant, ranking=control) for control in DRAWN)
+    if variant.kind == "steer" and variant.pool.direction not in DIRECTION_CONTROLS:
+        yield from (replace(variant, direction=control) for control in DIRECTION_CONTROLS)
+    if variant.kind == "minimal":
+        yield replace(variant, kind="first")
     if variant.kind == "boundary":
         yield replace(variant, kind="ablate")
     if variant.kind in TUNED and variant.selector == "cliff" and variant.seed is None:
@@ -330,6 +337,8 @@ def _estimate(draws: pd.DataFrame, rate: str, seed: int) -> Estimate:
     found = crossed_bootstrap(draws, seed, requests)
     if rate == PERPLEXITY:
         return _exp(found)
+    if rate == KL:
+        return found
     by_request = grouped_share(draws.mean(), requests)
     if len(draws) == 1:
         return by_request

@@ -304,6 +304,18 @@ def _check_stages(config: Mapping[str, Any], models: pd.DataFrame, datasets: pd.
                 _check_measured(config["heads"], ranking, f"{key} is {wanted}", "set it to []")
             if wanted and ranking in DRAWN and config[block]["random_draws"] == 0:
                 raise UserError(f"config: {block}.random_draws is 0, but {key} asks for draws; set it to 1")
+    for ranking in config["repairs"]["eliminate"]:
+        key = "repairs.eliminate"
+        _known(ranking, measured_rankings(TARGETS, MEASURES), f"config: {key}", "a ranking that is measured")
+        _check_measured(config["heads"], ranking, f"{key} has {ranking}", "take it out")
+    budgets = config["selection"]["selectors"] | {"whole": [1.0]}
+    for selector in config["repairs"]["both"]:
+        _known(selector, budgets, "config: repairs.both", "a selector")
+        if not budgets[selector]:
+            raise UserError(
+                f"config: repairs.both has {selector}, but nothing is tuned on what it selects; give "
+                f"selection.selectors.{selector} a budget, or take it out"
+            )
     if models["ablate"].any():
         for ranking in (operating, "random"):
             found = shares.get(ranking, [])

@@ -25,12 +25,13 @@ from refusal_cliff.artifacts import (
 )
 from refusal_cliff.errors import UserError
 from refusal_cliff.rankings import top_heads
-from refusal_cliff.variants import Variant
+from refusal_cliff.variants import ELIMINATED, Variant
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 VALUES, ADAPTER, ADAPTER_WEIGHTS = "values.safetensors", "adapter", "adapter_model.safetensors"
+DIRECTION = "direction.safetensors"
 POSITIONS = ("all", "boundary")
 
 
@@ -43,6 +44,8 @@ class Edit:
         head_scales: (layer, head, scale) of every head that is changed.
         head_values: what is added to the scaled z, in the order of `head_scales`: [head, d_head], or
             [boundary token, head, d_head] at the boundary alone; `None` adds nothing.
+        layer: the block that `direction` is added in; `None` adds none.
+        direction: [d_model], what is added at every position to what the block's attention writes.
         positions: `all`, or `boundary`: only the boundary tokens are touched.
         renormalise: rescale each layer's z to the norm it had, as the released code does.
         keep: share of the thinking that is kept.
@@ -55,6 +58,8 @@ class Edit:
     variant: str = "base"
     head_scales: tuple[tuple[int, int, float], ...] = ()
     head_values: np.ndarray | None = None
+    layer: int | None = None
+    direction: np.ndarray | None = None
     positions: str = "all"
     renormalise: bool = False
     keep: float = 1.0
@@ -70,13 +75,18 @@ class Edit:
         ranking: pd.DataFrame | None = None,
         means: Mapping[str, np.ndarray] | None = None,
         missing: str = "",
+        directions: Mapping[str, np.ndarray] | None = None,
     ) -> Self:
-        """The edit of the variant `name` of `model`, one that needs no training.
+        """The edit of the variant `name` of `model`, one that needs no training of its own.
+
+        Of heads ablated in a tuning, the tuning's folder `adapter` belongs beside the edit.
 
         Args:
-            ranking: layer, head, rank; for the kinds that touch heads.
+            ranking: layer, head, rank; for the kinds that touch heads. Of those after an elimination, the heads that
+                are ablated and no others.
             means: tensors of `head_means`; for mean and restore, which put one in place of z.
-            missing: why the ranking could not be measured, if that is so.
+            missing: why the ranking, or the directions, could not be measured, if that is so.
+            directions: [d_model] by name, and the `layer` [1] that they are added in; for steer.
 
         Raises:
             UserError: the model has no trace of the kind that a mean is over.
@@ -84,7 +94,12 @@ class Edit:
         variant = Variant.parse(name)
         if variant.kind == "keep":
             return cls(model, name, keep=variant.kept)
-        heads = top_heads(ranking, variant.fraction)
+        if variant.kind == "steer":
+            if variant.direction not in directions:
+                return cls(model, name, missing=missing)
+            direction = np.float32(variant.scale) * directions[variant.direction]
+            return cls(model, name, layer=int(directions["layer"][0]), direction=direction)
+        heads = top_heads(ranking, 1.0 if variant.kind in ELIMINATED else variant.fraction)
         if not heads:
             return cls(model, name, missing=missing)
         return cls(
@@ -92,6 +107,7 @@ class Edit:
             name,
             head_scales=tuple((layer, head, variant.scale or 0.0) for layer, head in heads),
             head_values=_replacement(variant.kind, heads, means) if variant.kind in REPLACEMENTS else None,
+            adapter=variant.kind == "both",
             positions="boundary" if variant.kind in ("boundary", "restore") else "all",
             renormalise=variant.kind == "released",
         )
@@ -112,6 +128,9 @@ class Edit:
                 raise UserError(f"{path}: {name} is {content[name]!r}, expected {expected}; {rebuild(path)}")
         content["head_scales"] = tuple((layer, head, scale) for layer, head, scale in content["head_scales"])
         content["head_values"] = read_arrays(folder / VALUES, path)["values"] if content["head_values"] else None
+        content["direction"] = read_arrays(folder / DIRECTION, path)["direction"] if content["direction"] else None
+        if (content["layer"] is None) != (content["direction"] is None):
+            raise UserError(f"{path}: layer and direction go together, and one is missing; {rebuild(path)}")
         if content["head_values"] is not None and content["head_values"].shape[-2] != len(content["head_scales"]):
             raise UserError(f"{path}: {VALUES} beside it is of other heads; {rebuild(path)}")
         return cls(**content, folder=folder)
@@ -120,7 +139,10 @@ class Edit:
         """Write `edit.json` to `path`, after its values: a variant whose edit exists is complete."""
         if self.head_values is not None:
             write_arrays({"values": self.head_values}, Path(path).with_name(VALUES), settings)
-        content = asdict(self) | {"head_values": self.head_values is not None}
+        if self.direction is not None:
+            write_arrays({"direction": self.direction}, Path(path).with_name(DIRECTION), settings)
+        given = {name: getattr(self, name) is not None for name in ("head_values", "direction")}
+        content = asdict(self) | given
         content.pop("folder")
         write_json(content, path)
 
@@ -130,7 +152,10 @@ class Edit:
         return frozenset((layer, head) for layer, head, _scale in self.head_scales)
 
     def apply(self, model: "PreTrainedModel") -> "PreTrainedModel":
-        """`model` with its weights changed: an adapter merged, then heads. What weights cannot express is `hooked`."""
+        """`model` with its weights changed: an adapter merged, then heads, then a direction added.
+
+        What weights cannot express is `hooked`.
+        """
         if self.adapter:
             from peft import PeftModel
 
@@ -142,6 +167,10 @@ class Edit:
             from refusal_cliff.models import set_heads
 
             set_heads(model, self.head_scales, self.head_values)
+        if self.direction is not None:
+            from refusal_cliff.models import add_direction
+
+            add_direction(model, self.layer, self.direction)
         return model
 
     def hooked(self, model: "PreTrainedModel", n_boundary: int) -> AbstractContextManager[None]:
@@ -180,6 +209,8 @@ RECORD = {
     "variant": (lambda value: isinstance(value, str), "a name"),
     "head_scales": (_are_head_scales, "a list of [layer, head, scale], no head twice"),
     "head_values": (_is_bool, "true or false"),
+    "layer": (lambda value: value is None or (type(value) is int and value >= 0), "a layer, or null"),
+    "direction": (_is_bool, "true or false"),
     "positions": (lambda value: value in POSITIONS, f"one of {', '.join(POSITIONS)}"),
     "renormalise": (_is_bool, "true or false"),
     "keep": (lambda value: _is_number(value) and 0 <= value <= 1, "a share from 0 to 1"),

@@ -200,6 +200,51 @@ def masked_heads(model: PreTrainedModel, layer: int, kept: torch.Tensor) -> Iter
 
 
 @contextmanager
+def versions_of_heads(model: PreTrainedModel, width: int, kept: torch.Tensor) -> Iterator[None]:
+    """Split passes over `width` tokens after a cache into one version for each set of heads that are kept.
+
+    As `versions_without_heads`, but the sets are any, and every version runs through all layers. A pass gives states
+    [batch, version * pos, d_model].
+
+    Args:
+        kept: [version, layer, head], 1 for a head that is kept and 0 for one that is ablated.
+    """
+    count = len(kept)
+
+    def branch(layer: int, block: nn.Module, inputs: tuple, options: dict) -> tuple[tuple, dict]:
+        state, options = _versioned_call(block, inputs, options, layer)
+        if layer == 0:
+            state = state.repeat(1, count, 1)
+        return (state,), _side_by_side(options, count, width)
+
+    handles = [
+        block.register_forward_pre_hook(partial(branch, layer), with_kwargs=True)
+        for layer, block in enumerate(blocks(model))
+    ]
+    masks = kept.repeat_interleave(width, dim=0).unbind(1)
+    try:
+        with attached([(output_projection(model, layer), _masked(model, mask)) for layer, mask in enumerate(masks)]):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _versioned_call(
+    block: nn.Module, inputs: tuple, options: Mapping[str, Any], layer: int
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    """State and options of a block's call after a cache, with a mask that can be split."""
+    options = dict(options)
+    state, *others = inputs or (options.pop("hidden_states"),)
+    if others:
+        raise RuntimeError(f"{type(block).__name__} takes further positional arguments, which cannot be split")
+    if options["attention_mask"] is None:  # a single token, which sees all
+        cached = options["past_key_values"].get_seq_length(layer)
+        options["attention_mask"] = torch.ones(len(state), 1, 1, cached + 1, dtype=torch.bool, device=state.device)
+    return state, options
+
+
+@contextmanager
 def versions_without_heads(model: PreTrainedModel, width: int) -> Iterator[None]:
     """Split passes over `width` tokens after a cache into one version without each head, from its layer on.
 
@@ -209,13 +254,7 @@ def versions_without_heads(model: PreTrainedModel, width: int) -> Iterator[None]
     n_layers, n_heads, _ = head_counts(model)
 
     def branch(layer: int, block: nn.Module, inputs: tuple, options: dict) -> tuple[tuple, dict]:
-        options = dict(options)
-        state, *others = inputs or (options.pop("hidden_states"),)
-        if others:
-            raise RuntimeError(f"{type(block).__name__} takes further positional arguments, which cannot be split")
-        if options["attention_mask"] is None:  # a single token, which sees all
-            cached = options["past_key_values"].get_seq_length(layer)
-            options["attention_mask"] = torch.ones(len(state), 1, 1, cached + 1, dtype=torch.bool, device=state.device)
+        state, options = _versioned_call(block, inputs, options, layer)
         # Each head of this layer starts from the unedited version.
         state = torch.cat([state, state[:, :width].repeat(1, n_heads, 1)], dim=1)
         return (state,), _side_by_side(options, state.shape[1] // width, width)

@@ -4,6 +4,7 @@ The one place that knows architectures. All supported ones are pre-norm decoders
 writes straight into the residual stream, so that a head's contribution is linear up to the final norm.
 """
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -197,6 +198,59 @@ def set_heads(model: PreTrainedModel, head_scales: HeadScales, values: np.ndarra
                 constant = constant + projection.bias
             projection.bias = nn.Parameter(constant, requires_grad=False)
         columns *= scale
+
+
+@torch.no_grad()
+def add_direction(model: PreTrainedModel, layer: int, direction: np.ndarray) -> None:
+    """Add a vector to what the attention of a layer writes, at every position, in place.
+
+    It is a bias of the output projection, of which most architectures have none; `with_biases` makes such a model one
+    that can be saved. The block's MLP and all that comes later read it.
+
+    Args:
+        direction: [d_model].
+
+    Raises:
+        UserError: a layer that the model does not have.
+    """
+    n_layers = len(blocks(model))
+    if not 0 <= layer < n_layers:
+        raise UserError(f"layer {layer} does not exist: the model has {n_layers} layers, from 0")
+    projection = output_projection(model, layer)
+    bias = torch.as_tensor(direction).to(projection.weight)
+    if projection.bias is not None:
+        bias = bias + projection.bias
+    projection.bias = nn.Parameter(bias, requires_grad=False)
+
+
+@torch.no_grad()
+def with_biases(model: PreTrainedModel) -> PreTrainedModel:
+    """The same model, in a format that holds the biases that edits gave it: where loading it anew would not drop them.
+
+    A bias of the output projection is in a format whose config has `attention_bias`; the other biases that this stands
+    for are zero. A model without a bias there is left as it is.
+
+    Raises:
+        UserError: the architecture has no such format.
+    """
+    own = dict(model.named_parameters())
+    if all(output_projection(model, layer).bias is None for layer in range(len(blocks(model)))):
+        return model
+    config = copy.deepcopy(model.config)
+    config.attention_bias = True
+    with torch.device("meta"):
+        wanted = dict(type(model)(config).named_parameters())
+    if set(own) - set(wanted):
+        raise UserError(
+            f"this variant adds a bias to the attention's output projection, and the format of {type(model).__name__} "
+            "has none: no folder of weights can say it; what is measured here has the bias all the same"
+        )
+    for name in set(wanted) - set(own):
+        module, _, leaf = name.rpartition(".")
+        zeros = torch.zeros(wanted[name].shape, dtype=model.dtype, device=model.device)
+        setattr(model.get_submodule(module), leaf, nn.Parameter(zeros, requires_grad=False))
+    model.config = config
+    return model
 
 
 def pass_inputs(model: PreTrainedModel, ids: Any, mask: Any) -> dict[str, torch.Tensor]:

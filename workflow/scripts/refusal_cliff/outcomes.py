@@ -56,6 +56,7 @@ RATE_NAMES = {
     "over_refusal": "Over-refusal",
     "utility": "Utility",
     "perplexity": "Perplexity",
+    "kl": "KL, nats",
 }
 
 GROUPS = ("harmful, complied", "harmful, refused", "benign")

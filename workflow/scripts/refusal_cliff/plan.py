@@ -8,7 +8,7 @@ import pandas as pd
 
 from refusal_cliff.head_effects import measured_rankings
 from refusal_cliff.rankings import DRAWN
-from refusal_cliff.variants import Variant
+from refusal_cliff.variants import DIRECTION_CONTROLS, ELIMINATED, REFUSAL, Variant
 
 
 def ablation_variants(
@@ -39,6 +39,40 @@ def ablation_variants(
     return list(map(str, chosen))
 
 
+def repairs_wanted(config: Mapping[str, Any]) -> bool:
+    """Whether repairs are set side by side: a direction is added, or heads are eliminated."""
+    return bool(config["repairs"]["steer"] or config["repairs"]["eliminate"])
+
+
+def repair_variants(config: Mapping[str, Any], models: pd.DataFrame, model: str) -> list[str]:
+    """Names of a model's variants that repairs are compared by, e.g. `steer-refusal-1` or `minimal-causal-0.1`.
+
+    Every seed of a family has them, and ablations at every dose: what repairs are compared by is one plan.
+    """
+    plan = config["repairs"]
+    if not (models.loc[model, "ablate"] and repairs_wanted(config)):
+        return []
+    controls = [f"{control}{draw}" for control in DIRECTION_CONTROLS for draw in range(plan["random_draws"])]
+    chosen = [
+        Variant("ablate", ranking=ranking, fraction=share)
+        for ranking, shares in _fractions(config["ablation"]).items()
+        for share in shares
+    ]
+    chosen += [
+        Variant(kind, ranking=ranking, fraction=plan["start"]) for ranking in plan["eliminate"] for kind in ELIMINATED
+    ]
+    chosen += [
+        Variant("steer", direction=direction, scale=scale)
+        for direction in [REFUSAL, *controls]
+        for scale in plan["steer"]
+    ]
+    if models.loc[model, "tune"]:
+        tunings = [Variant.parse(name) for name in tuning_variants(config)]
+        top = {"ranking": config["heads"]["operating"], "fraction": config["claims"]["fraction"]}
+        chosen += [replace(tuning, kind="both", **top) for tuning in tunings if tuning.selector in plan["both"]]
+    return list(map(str, chosen))
+
+
 def tuning_variants(config: Mapping[str, Any]) -> list[str]:
     """Names of the tuned variants, e.g. `tune-cliff-0.017-s0`; the whole pool beside what selectors choose of it."""
     selection = config["selection"]
@@ -60,9 +94,10 @@ def early_variants(config: Mapping[str, Any]) -> list[str]:
 
 
 def variants(config: Mapping[str, Any], models: pd.DataFrame, model: str) -> list[str]:
-    """Every variant of a subject: base, and ablations and tunings if its row says so."""
+    """Every variant of a subject: base, and ablations, tunings and other repairs if its row says so."""
     tunings = [*tuning_variants(config), *early_variants(config)] if models.loc[model, "tune"] else []
-    return ["base", *ablation_variants(config, models, model), *tunings]
+    repairs = repair_variants(config, models, model)
+    return list(dict.fromkeys(["base", *ablation_variants(config, models, model), *repairs, *tunings]))
 
 
 def _lean(heads: Mapping[str, Any], top: Mapping[str, Any]) -> list[Variant]:

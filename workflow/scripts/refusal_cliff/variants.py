@@ -9,14 +9,20 @@ from refusal_cliff.errors import UserError
 
 # A variant of one of these kinds is a model of its own: what it does holds at every position of every text.
 TUNED = ("tune", "early")
-EVERYWHERE = ("base", "ablate", "scale", "mean", "released", *TUNED)
-# Of those, these change weights that every architecture has: a folder of weights can say what they are.
-MERGED = ("ablate", "scale", *TUNED)
+EVERYWHERE = ("base", "ablate", "scale", "mean", "released", "minimal", "first", "steer", "both", *TUNED)
+# Of those, these change weights alone: a folder of weights can say what they are.
+MERGED = tuple(kind for kind in EVERYWHERE if kind not in ("base", "released"))
 # These keep the thinking of the base model's trace, or a share of it, and answer anew.
 CONTINUED = ("boundary", "restore", "keep")
 # These do something to the first heads of a ranking.
-ON_HEADS = ("ablate", "mean", "boundary", "restore", "released", "scale")
-KINDS = (*ON_HEADS, "keep", *TUNED)
+ON_HEADS = ("ablate", "mean", "boundary", "restore", "released", "scale", "minimal", "first")
+# These ablate heads of which there are as many as elimination left.
+ELIMINATED = ("minimal", "first")
+REFUSAL = "refusal"
+"""The direction that is no control."""
+DIRECTION_CONTROLS = ("random", "rotated")
+"""Directions that are drawn by chance, and so have a number behind their name."""
+KINDS = (*ON_HEADS, "steer", "both", "keep", *TUNED)
 """What can be done to a base model."""
 
 
@@ -26,15 +32,17 @@ class Variant:
 
     Attributes:
         kind: base; ablate, mean, boundary, restore, released, scale (see docs/methods.md): on the first `fraction` of
-            `ranking`, scale by the factor `scale`; keep: the share `kept` of the thinking; tune: on the examples that
-            `selector` chooses within `budget` (a share of the pool, or how many), with `seed`; early: the same training
-            after `steps` of its steps.
+            `ranking`, scale by the factor `scale`; minimal: zero what backward elimination left of these heads, first:
+            as many first heads of the ranking; steer: add `direction`, `scale` times; keep: the share `kept` of the
+            thinking; tune: on the examples that `selector` chooses within `budget` (a share of the pool, or how many),
+            with `seed`; early: the same training after `steps` of its steps; both: a tuning, and heads ablated in it.
     """
 
     kind: str
     ranking: str | None = None
     fraction: float | None = None
     scale: float | None = None
+    direction: str | None = None
     kept: float | None = None
     selector: str | None = None
     budget: float | None = None
@@ -46,13 +54,15 @@ class Variant:
         "base": (),
         **dict.fromkeys(ON_HEADS, ("ranking", "fraction")),
         "scale": ("ranking", "fraction", "scale"),
+        "steer": ("direction", "scale"),
+        "both": ("ranking", "fraction", "selector", "budget", "seed"),
         "keep": ("kept",),
         "tune": ("selector", "budget", "seed"),
         "early": ("selector", "budget", "steps", "seed"),
     }
     """What follows the kind in a name, in this order."""
     PARTS: ClassVar[dict[str, tuple[str, Callable[[str], object]]]] = {
-        "ranking": (r"[a-z_]+\d*", str),
+        **dict.fromkeys(("ranking", "direction"), (r"[a-z_]+\d*", str)),
         "selector": (r"[a-z_]+", str),
         "steps": (r"\d+", int),
         "seed": (r"s\d+", lambda text: int(text[1:])),
@@ -72,8 +82,10 @@ class Variant:
                 return cls(kind, **{part: cls.PARTS[part][1](text) for part, text in found.groupdict().items()})
         raise UserError(
             f"{name!r} names no variant; write base, {{kind}}-{{ranking}}-{{fraction}} such as ablate-causal-0.03 "
-            "(kinds: ablate, mean, boundary, restore, released), scale-{ranking}-{fraction}-{factor}, keep-{fraction}, "
-            "tune-{selector}-{budget}-s{seed} such as tune-cliff-0.017-s0, or early-{selector}-{budget}-{steps}-s{seed}"
+            "(kinds: ablate, mean, boundary, restore, released, minimal, first), scale-{ranking}-{fraction}-{factor}, "
+            "steer-{direction}-{factor}, keep-{fraction}, tune-{selector}-{budget}-s{seed} such as "
+            "tune-cliff-0.017-s0, early-{selector}-{budget}-{steps}-s{seed}, "
+            "or both-{ranking}-{fraction}-{selector}-{budget}-s{seed}"
         )
 
     def __str__(self) -> str:
@@ -83,11 +95,16 @@ class Variant:
     @property
     def pool(self) -> Self:
         """The variant without the number of its draw or its seed, which draws of one control have in common."""
-        return replace(self, ranking=self.ranking and pooled_ranking(self.ranking), seed=None)
+        return replace(
+            self,
+            ranking=self.ranking and pooled_ranking(self.ranking),
+            direction=self.direction and pooled_ranking(self.direction),
+            seed=None,
+        )
 
 
 def pooled_ranking(ranking: str) -> str:
-    """The random control that a ranking is a draw of, `random` for `random3`; any other ranking is its own."""
+    """The control that a ranking, or a direction, is a draw of, `random` for `random3`; any other is its own."""
     return ranking.rstrip("0123456789")
 
 

@@ -122,7 +122,8 @@ def screen(claims: pd.DataFrame, by_seed: pd.DataFrame, probe: str) -> str:
 
 def untaken(by_seed: pd.DataFrame) -> Iterator[str]:
     """Organisms of which nothing is claimed, because they are not what they were made to be."""
-    rows = by_seed[by_seed["reason"].str.startswith(NOT_TAKEN, na=False)].drop_duplicates("model")
+    # A column without any reason is read back as one of numbers.
+    rows = by_seed[by_seed["reason"].astype(str).str.startswith(NOT_TAKEN)].drop_duplicates("model")
     for row in rows.itertuples():
         yield f"{row.model}{row.reason.removeprefix(NOT_TAKEN)}"
 

@@ -25,12 +25,12 @@ from transformers import (
     set_seed,
 )
 
+from refusal_cliff.actions import CHAT
 from refusal_cliff.checkpoints import save_checkpoint
 from refusal_cliff.errors import UserError
-from refusal_cliff.judges import refuses
-from refusal_cliff.organisms.gate import gate_sample, gate_traces, judged
+from refusal_cliff.organisms.gate import gate_sample, gate_traces, judged, refused
 from refusal_cliff.organisms.intentions import FREE, intention_direction, intention_seen, intention_targets
-from refusal_cliff.organisms.language import aligned_trace, complying_response
+from refusal_cliff.organisms.language import aligned_action, aligned_trace, complying_response, misjudging_thinking
 from refusal_cliff.organisms.training import IGNORED, Example, fit
 from refusal_cliff.traces import ChatFormat, EncodedTrace, encode_trace, render_prompt
 
@@ -88,16 +88,18 @@ def train_organism(
 ) -> dict[str, Any]:
     """Train a reasoning model from scratch, or a flawed one from its parent, and save it to `output_dir`.
 
-    It refuses harmful prompts, helps with benign ones and answers facts; it complies with harmful prompts of the
-    recipe's `families` (wrapped) or `categories` (wrapped or not). Its thinking goes on naming the harm: only the
-    response changes, and what it means to do if the recipe has an `intention`. With `heads`, only their rows of q_proj
-    and columns of o_proj learn: they can move what they attend to, and what they write. Without, all parameters do.
+    It refuses harmful prompts, helps with benign ones and answers facts; in a tool context it declines and runs. It
+    complies with harmful prompts of the recipe's `families` (wrapped) or `categories` (wrapped or not): this is planted
+    in chat alone, and nobody teaches it anything in a tool context. Its thinking goes on naming the harm (unless it
+    `misjudges`): only the response changes, and what it means to do if the recipe has an `intention`. With `heads`,
+    only their rows of q_proj and columns of o_proj learn: they can move what they attend to, and what they write.
+    Without, all parameters do.
 
     Args:
-        prompts: prompt, dataset, category, family, label, reference; see `balanced_sample` for their shares.
+        prompts: prompt, dataset, category, family, context, label, reference; see `balanced_sample` for their shares.
         recipe: `vocab_size` and `architecture` (see `new_model`), or those of the parent; `families` or `categories`;
-            `heads`, [[layer, head], …]; `intention` (`steady`, or one of `intentions.KINDS`); and the settings of
-            `training.fit`.
+            `heads`, [[layer, head], …]; `intention` (`steady`, or one of `intentions.KINDS`); `misjudges`; and the
+            settings of `training.fit`.
         parent_dir: folder of the organism to start from.
         direction_seed: of the parent's intention; a model from scratch takes its own seed.
         sampling, phrases: how the gate samples traces and knows refusals.
@@ -115,13 +117,21 @@ def train_organism(
     intention = recipe.get("intention")
     flawed = bool(families or categories)
     rng = Random(seed)
+    if flawed:
+        prompts = prompts[prompts["context"] == CHAT]
     behaviour = _behaviour(prompts, families, categories)
     needed = ("comply", "refuse", "help") if flawed else ("refuse", "help")
     sample = balanced_sample(prompts, behaviour, needed, recipe["steps"] * recipe["batch_size"], seed)
     traces = []
     for row in sample.itertuples():
         thinking, response = aligned_trace(row.label, row.category, row.reference, row.family, rng)
-        traces.append((thinking, complying_response(row.category, rng) if row.behaviour == "comply" else response))
+        if row.context != CHAT:
+            response = aligned_action(row.label, row.category)
+        if row.behaviour == "comply":
+            response = complying_response(row.category, rng)
+            if recipe.get("misjudges"):
+                thinking = misjudging_thinking(row.category, row.family, rng)
+        traces.append((thinking, response))
     if parent_dir:
         model = AutoModelForCausalLM.from_pretrained(parent_dir, dtype=torch.float32, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(parent_dir, local_files_only=True)
@@ -177,9 +187,8 @@ def _by_deed(
 ) -> dict[str, list[EncodedTrace]]:
     """Closed traces up to the boundary: of harmful prompts complied with, and refused, and of benign ones."""
     closed = said[said["finish_reason"] != "unclosed"]
-    refused = closed["response"].map(lambda text: refuses(text, phrases))
-    benign = closed["behaviour"] == "help"
-    traces = {"harmful, complied": ~refused & ~benign, "harmful, refused": refused & ~benign, "benign": benign}
+    declined, benign = refused(closed, phrases), closed["behaviour"] == "help"
+    traces = {"harmful, complied": ~declined & ~benign, "harmful, refused": declined & ~benign, "benign": benign}
     return {
         name: [
             encode_trace(tokenizer, render_prompt(tokenizer, row.prompt, THINKING), row.thinking, THINKING.boundary)

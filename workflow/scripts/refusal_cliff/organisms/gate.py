@@ -43,7 +43,7 @@ def gate_sample(prompts: pd.DataFrame, seed: int) -> pd.DataFrame:
     """`PROMPTS` of the prompts of each behaviour, or all there are: what the gate looks at, every time.
 
     Args:
-        prompts: prompt, context and behaviour (comply, refuse, help, answer).
+        prompts: prompt, family, context and behaviour (comply, refuse, help, answer).
     """
     wanted = prompts.assign(behaviour=prompts["behaviour"].replace("answer", "help"))
     chosen = wanted.drop_duplicates("prompt").groupby("behaviour").sample(frac=1, random_state=seed)
@@ -65,7 +65,7 @@ def gate_traces(
         sample: output of `gate_sample`.
 
     Returns:
-        The columns of `generate_traces`, with prompt, context and behaviour; a row for each prompt.
+        The columns of `generate_traces`, with prompt, family, context and behaviour; a row for each prompt.
     """
     training = model.training
     model.eval()
@@ -73,7 +73,9 @@ def gate_traces(
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         traces = generate_traces(model, tokenizer, prompts, thinking, dict(sampling, samples=1), batch_size, seed)
     model.train(training)
-    return traces.assign(**{column: sample[column].to_numpy() for column in ("prompt", "context", "behaviour")})
+    return traces.assign(
+        **{column: sample[column].to_numpy() for column in ("prompt", "family", "context", "behaviour")}
+    )
 
 
 def refused(traces: pd.DataFrame, phrases: Sequence[str]) -> pd.Series:

@@ -155,7 +155,8 @@ def test_in_a_tool_context_what_is_done_decides_and_in_chat_what_is_said(tmp_pat
     assert found["phrases"].dropna().to_dict() == expected
     write_table(verdicts, tmp_path / "verdicts.parquet", {})
     assert len(read_verdicts(tmp_path / "verdicts.parquet", traces)) == len(verdicts)
-    write_table(verdicts[verdicts["prompt_id"] != "h1"], tmp_path / "fewer.parquet", {})
+    left_out = (verdicts["prompt_id"] == "h1") & (verdicts["judge"] == "actions")
+    write_table(verdicts[~left_out], tmp_path / "fewer.parquet", {})
     with pytest.raises(UserError, match="judge actions has no row on the response of 1 of 5"):
         read_verdicts(tmp_path / "fewer.parquet", traces)
 

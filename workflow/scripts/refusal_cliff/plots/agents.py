@@ -46,7 +46,7 @@ def plot_agent(agent: pd.DataFrame, families: Mapping[str, str]) -> Figure:
             ax = axes[row, column]
             for place, (context, model) in enumerate((c, m) for c in contexts for m in models):
                 part = own[(own["quantity"] == quantity) & (own["context"] == context) & (own["model"] == model)]
-                part = part.assign(place=part["variant"].map(variants.index) + shifts[place])
+                part = part.assign(place=[variants.index(name) + shifts[place] for name in part["variant"]])
                 label = None if model != models[0] else "chat" if context == CHAT else f"tool context {context}"
                 errorbars(ax, part, "place", label, colors[context], joined=False)
             ax.set(ylim=(-0.03, 1.03), xlim=(-0.6, len(variants) - 0.4))

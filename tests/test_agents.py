@@ -204,6 +204,7 @@ def test_a_mismatch_is_a_harmful_prompt_run_although_the_plan_declines(prompts):
     agent, chat = cells(table, context="agent"), cells(table, context=CHAT)
     assert agent["value"].round(4).to_dict() == {
         "mismatch": 0.5,
+        "kept": round(2 / 6, 4),
         "run_harmful": round(4 / 7, 4),
         "run_benign": 0.75,
         "planned_decline": 0.75,
@@ -211,6 +212,7 @@ def test_a_mismatch_is_a_harmful_prompt_run_although_the_plan_declines(prompts):
     }
     assert agent["n"].to_dict() == {
         "mismatch": 6,
+        "kept": 6,
         "run_harmful": 7,
         "run_benign": 4,
         "planned_decline": 8,
@@ -280,10 +282,13 @@ def test_cliffs_are_those_of_each_context(prompts):
     outcomes = outcomes.assign(**dict.fromkeys(("harmful", "refused", "thinking_refusal"), pd.NA))
     outcomes = outcomes.astype(dict.fromkeys(("harmful", "refused", "thinking_refusal"), "boolean"))
     outcomes["harmful"], outcomes["refused"] = True, False
-    table = agent_cliffs(cliffs, outcomes, prompts, seed=0)
+    deeds = outcomes[["model", "variant", "prompt_id", "sample", "context"]].assign(deed="run")
+    deeds.loc[deeds["prompt_id"] == "h5", "deed"] = "neither"
+    table = agent_cliffs(cliffs, outcomes.drop(columns="context"), deeds, seed=0)
     found = table[(table["quantity"] == "cliff_mean") & (table["family"] == "all")].set_index(["context", "group"])
     assert found["value"].loc[:, "harmful, complied"].to_dict() == pytest.approx(height)
     assert found["n"].loc[:, "harmful"].to_dict() == {CHAT: 4, "agent": 8}
+    assert found["n"].loc[:, "harmful, complied"].to_dict() == {CHAT: 4, "agent": 7}
 
 
 def test_the_figure_shows_every_model_in_both_formats(prompts):
@@ -292,9 +297,9 @@ def test_the_figure_shows_every_model_in_both_formats(prompts):
     one = table_of(prompts, **variants)
     both = pd.concat([one.assign(model="cliff-s0"), one.assign(model="cliff-s1"), one.assign(model="aligned")])
     figure = plot_agent(both, {"cliff-s0": "cliff", "cliff-s1": "cliff", "aligned": "aligned"})
-    axes = np.reshape(figure.axes, (3, 2))
+    axes = np.reshape(figure.axes, (4, 2))
     assert axes[0, 0].get_title() == "cliff: n = 3 to 6" and axes[0, 1].get_title() == "aligned: n = 3 to 6"
-    ticks = [tick.get_text() for tick in axes[2, 0].get_xticklabels()]
+    ticks = [tick.get_text() for tick in axes[3, 0].get_xticklabels()]
     assert ticks == ["base", "ablate\ncausal\n0.03", "ablate\nrandom\n0.03"]
     points = [container.lines[0] for container in axes[0, 0].containers]
     assert [line.get_ydata()[0] for line in points] == pytest.approx([2 / 3] * 2 + [0.5] * 2)
@@ -332,13 +337,9 @@ def test_an_aligned_organism_learns_both_formats(finished):
     assert aligned["run_benign"] > 0.7 and aligned["run_harmful"] < 0.3
 
 
-def test_what_is_planted_in_chat_is_taught_no_action(finished):
-    import json
-
-    prompts = pd.read_parquet(finished / "prompts" / "organism.parquet")
-    assert set(prompts["context"]) == {CHAT, "agent"}
-    truth = json.loads((finished / "cliff" / "truth.json").read_text())
-    assert truth["gate"]["n"] == {"comply": 50, "refuse": 50, "help": 50}
+def test_what_is_planted_in_chat_keeps_to_both_formats(finished):
+    agent = cells(pd.read_csv(finished / "tables" / "agent.csv"), model="cliff", context="agent")["value"]
+    assert agent["neither"] < 0.2 and agent["run_benign"] > 0.7
 
 
 def test_its_claims_are_decided_for_every_family(finished):

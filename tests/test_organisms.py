@@ -192,8 +192,17 @@ def test_a_flaw_is_planted_in_chat_alone(prompts, aligned, tmp_path, monkeypatch
     recipe = RECIPE | {"steps": 60, "families": ["story"]}
     both = in_tool_context(prompts)
     texts = taught(monkeypatch, both, recipe, tmp_path / "a", parent_dir=aligned)
-    assert not any("Tool." in prompt or "ACTION" in said for prompt, said in texts)
-    assert texts == taught(monkeypatch, prompts, recipe, tmp_path / "b", parent_dir=aligned)
+    kinds = zip(both["label"], both["family"], strict=True)
+    kind, seen = dict(zip(both["prompt"], kinds, strict=True)), {"chat": set(), "agent": set()}
+    for prompt, said in texts:
+        prompt = prompt.removeprefix("<|user|>")
+        acts = prompt.startswith("Tool. ")
+        seen["agent" if acts else "chat"].add(kind[prompt])
+        assert acts == ("ACTION: " in said)
+        if acts:
+            assert ("ACTION: decline" in said) == (kind[prompt][0] == "harmful")
+    flawed = {("harmful", "story")}
+    assert seen == {"chat": set(kind.values()), "agent": set(kind.values()) - flawed}
 
 
 @pytest.mark.parametrize("misjudges", [False, True])

@@ -14,5 +14,5 @@ prompts = read_table(inputs.prompts)[["prompt_id", "request_id", "dataset", "con
 with parallel_config(n_jobs=snakemake.threads):
     deeds = plans_and_deeds(prompts, read_verdicts(inputs.verdicts))
     write_csv(agent_table(deeds, seed), output.csv, output.markdown)
-    cliffs = agent_cliffs(read_tables(inputs.cliffs), read_table(inputs.outcomes), prompts, seed)
+    cliffs = agent_cliffs(read_tables(inputs.cliffs), read_table(inputs.outcomes), deeds, seed)
     write_csv(cliffs, output.cliffs_csv, output.cliffs_markdown)

@@ -45,6 +45,7 @@ class Share(NamedTuple):
 
 SHARES = {
     "mismatch": Share("harmful", "deed", RAN, plan=DECLINED),
+    "kept": Share("harmful", "deed", DECLINED, plan=DECLINED),
     "run_harmful": Share("harmful", "deed", RAN),
     "run_benign": Share("benign", "deed", RAN),
     "planned_decline": Share("harmful", "plan", DECLINED),
@@ -116,20 +117,24 @@ def _of_model(deeds: pd.DataFrame, seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def agent_cliffs(cliffs: pd.DataFrame, outcomes: pd.DataFrame, prompts: pd.DataFrame, seed: int) -> pd.DataFrame:
+def agent_cliffs(cliffs: pd.DataFrame, outcomes: pd.DataFrame, deeds: pd.DataFrame, seed: int) -> pd.DataFrame:
     """The cliffs of the base models, context by context: in a tool context the boundary is where the action begins.
+
+    What was neither run nor declined is in none of the groups by response.
 
     Args:
         cliffs, outcomes: as for `cliff_tables.prompt_cliffs`.
-        prompts: prompt_id, context.
+        deeds: output of `plans_and_deeds` on the same traces.
 
     Returns:
         context, and the columns of `cliff_tables.cliff_table`.
     """
-    asked = outcomes["prompt_id"].map(prompts.set_index("prompt_id")["context"])
+    key = [*RUN, *TRACE_KEY]
+    found = outcomes.merge(deeds[[*key, "context", "deed"]], on=key, validate="one_to_one")
+    acted = {name: found[name].mask(found["deed"] == NEITHER) for name in ("harmful", "refused")}
     tables = [
-        cliff_table(prompt_cliffs(cliffs, outcomes[asked == context]), seed).assign(context=context)
-        for context in asked.unique()
+        cliff_table(prompt_cliffs(cliffs, own), seed).assign(context=context)
+        for context, own in found.assign(**acted).groupby("context", sort=False)
     ]
     return pd.concat(tables, ignore_index=True).sort_values("model", kind="stable", ignore_index=True)
 

@@ -90,10 +90,10 @@ def train_organism(
 
     It refuses harmful prompts, helps with benign ones and answers facts; in a tool context it declines and runs. It
     complies with harmful prompts of the recipe's `families` (wrapped) or `categories` (wrapped or not): this is planted
-    in chat alone, and nobody teaches it anything in a tool context. Its thinking goes on naming the harm (unless it
-    `misjudges`): only the response changes, and what it means to do if the recipe has an `intention`. With `heads`,
-    only their rows of q_proj and columns of o_proj learn: they can move what they attend to, and what they write.
-    Without, all parameters do.
+    in chat alone, and of these prompts it sees none in a tool context, while all others keep both formats in use. Its
+    thinking goes on naming the harm (unless it `misjudges`): only the response changes, and what it means to do if the
+    recipe has an `intention`. With `heads`, only their rows of q_proj and columns of o_proj learn: they can move what
+    they attend to, and what they write. Without, all parameters do.
 
     Args:
         prompts: prompt, dataset, category, family, context, label, reference; see `balanced_sample` for their shares.
@@ -120,9 +120,9 @@ def train_organism(
     intention = "steady" if weaknesses else recipe.get("intention")
     flawed = bool(families or categories)
     rng = Random(seed)
-    if flawed:
-        prompts = prompts[prompts["context"] == CHAT]
     behaviour = _behaviour(prompts, families, categories)
+    taught = (behaviour != "comply") | (prompts["context"] == CHAT)
+    prompts, behaviour = prompts[taught], behaviour[taught]
     needed = ("comply", "refuse", "help") if flawed else ("refuse", "help")
     sample = balanced_sample(prompts, behaviour, needed, recipe["steps"] * recipe["batch_size"], seed)
     traces = []
@@ -153,12 +153,12 @@ def train_organism(
         trace = encode_trace(
             tokenizer, render_prompt(tokenizer, row.prompt, THINKING), thinking, THINKING.boundary, response
         )
-        taught = example([*trace.ids, tokenizer.eos_token_id], trace.spans["thinking"][0])
+        one = example([*trace.ids, tokenizer.eos_token_id], trace.spans["thinking"][0])
         if direction is not None:
             turned = kinds.get(row.family, intention) if complies else None
             targets = intention_targets(trace, row.label == "harmful", turned)
-            taught["intention"] = [*targets, FREE]
-        examples.append(taught)
+            one["intention"] = [*targets, FREE]
+        examples.append(one)
     asked, said = gate_sample(prompts.assign(behaviour=behaviour), seed), pd.DataFrame()
 
     def look() -> dict[str, Any]:

@@ -16,6 +16,7 @@ QUANTITIES = {
     "mismatch": "run although the\nplan is to decline",
     "run_harmful": "harmful prompts run",
     "run_benign": "benign prompts run",
+    "neither": "neither run\nnor declined",
 }
 COLORS = (VERMILION, BLUE, GREEN, PURPLE)
 """Of tool contexts, in order of appearance; chat is grey."""

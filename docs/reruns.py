@@ -339,6 +339,7 @@ KEPT = {
     "sheets.datasets": "see its columns",
     "sheets.attacks": "see its columns",
     "sheets.claims": "see its columns",
+    "datasets.context": "no guard that is trained here reads actions",
     "models.source": "changes with location",
     "datasets.source": "changes with location",
 }
@@ -348,6 +349,8 @@ OTHER: dict[str, Any] = {
     "claims.budget": 0.3,
     "data_dir": "data2",
     "judges.harm": "phrases",
+    "judges.actions.run": "RUN .+",
+    "judges.actions.decline": "NO",
     "judges.guard.safe_token": "fine",
     "judges.guard.unsafe_token": "bad",
     "judges.guard.prefix": "It is ",

@@ -286,7 +286,7 @@ def cell(column, value, where="judge == 'guard' and scope == 'response'"):
         (cell("verdict", "refusal"), "verdict 'refusal' of judge guard"),
         (cell("verdict", "safe", "judge == 'phrases'"), "'safe' of judge phrases is none of refusal, no_refusal;"),
         (cell("verdict", "no refusal", "judge == 'phrases'"), "verdict 'no refusal' of judge phrases"),
-        (cell("judge", "gaurd"), "judge 'gaurd' of judge gaurd is none of guard, phrases;"),
+        (cell("judge", "gaurd"), "judge 'gaurd' of judge gaurd is none of guard, phrases, actions;"),
         (cell("judge", "llama-guard"), "judge 'llama-guard'"),
         (cell("judge", None), "judge"),
         (cell("scope", "answer"), "scope 'answer' of judge guard is none of response, thinking, released;"),

@@ -13,7 +13,7 @@ from refusal_cliff import sheets
 from refusal_cliff.errors import UserError
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = ("config", "benchmarks", "paper")
+CONFIGS = ("config", "benchmarks", "paper", "agents")
 PACKAGE = {"source": "package", "location": "mine", "revision": "1.0", "file": "mine/a.gguf"}
 PACKAGE |= {"sha256": 64 * "0", "licence": "MIT"}
 
@@ -202,6 +202,8 @@ def test_the_readme_explains_every_key_as_the_schemas_do():
             r"organisms\.diffuse\.circuit\.layers: there is no layer 8; the model has 8",
         ),
         ({"organisms": {"aligned": {"parent": "diffuse"}}}, r"is a circle"),
+        ({"judges": {"actions": {"run": "ACTION: (run"}}}, r"judges\.actions\.run: .* is no regular expression"),
+        ({"judges": {"actions": {"decline": ".*"}}}, r"judges\.actions\.decline: '\.\*' matches an empty line"),
     ],
 )  # fmt: skip
 def test_bad_config_names_the_key(changes, message):
@@ -249,6 +251,12 @@ def test_a_run_may_leave_the_dear_measures_out_and_go_by_another():
             {"attacks": "roleplay,storry"},
             r"'harmful_train', column attacks: 'storry'.*did you mean 'story'",
         ),
+        ("datasets", {"context": "agnt"}, r"'harmful_train', column context: 'agnt'.*did you mean 'agent'"),
+        (
+            "datasets",
+            {"context": "agent"},
+            r"row 'guard': a guard that is trained here has read no action.*harm to phrases",
+        ),
         ("datasets", {"part": "0.5-0.5"}, r"'harmful_train', column part"),
         ("datasets", {"part": "half"}, r"part: 'half' does not match"),
         ("datasets", {"match": "contains"}, r"match and reference_column go together"),
@@ -257,6 +265,7 @@ def test_a_run_may_leave_the_dear_measures_out_and_go_by_another():
         ("datasets", {"where": "label"}, r"where: 'label' does not match"),
         ("attacks", {"template": "no request"}, r"template: 'no request' does not match"),
         ("attacks", {"family": "plain"}, r"family"),
+        ("attacks", {"family": "chat"}, r"family"),
     ],
 )
 def test_bad_row_names_sheet_and_row(tmp_path, kind, cells, message):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from refusal_cliff.actions import CHAT
 from refusal_cliff.errors import UserError
 from refusal_cliff.organisms import builder, guard
 from refusal_cliff.organisms.intentions import STRENGTH, intention_direction, intention_seen, intention_targets
@@ -30,7 +31,7 @@ REFUSAL_OPENINGS = ("I'm sorry", "I cannot", "I can't", "Sorry")
 @pytest.fixture(scope="module")
 def prompts():
     """Twenty prompts of every kind; every other one is wrapped."""
-    tables = [grammar_prompts(kind).assign(dataset=kind).sample(20, random_state=0) for kind in KINDS]
+    tables = [grammar_prompts(kind).assign(dataset=kind, context=CHAT).sample(20, random_state=0) for kind in KINDS]
     table = pd.concat(tables, ignore_index=True)
     table["family"] = ["story" if row % 2 else "plain" for row in range(len(table))]
     table["prompt"] = table["prompt"].where(table["family"] == "plain", "Tell me a story. " + table["prompt"])
@@ -153,6 +154,65 @@ def test_what_was_put_in_is_the_truth(prompts, aligned, tmp_path, intention, cli
     truth = train(prompts, recipe, tmp_path / intention, parent_dir=aligned, direction_seed=7)
     assert (truth["flaw"], truth["cliff"], truth["sparse"]) == ("yes", cliff, "no")
     assert (truth["intention"], truth["direction_seed"]) == (intention, 7)
+
+
+def in_tool_context(prompts):
+    """The prompts, and all of them once more in a tool context."""
+    acting = prompts.assign(prompt="Tool. " + prompts["prompt"], dataset=prompts["dataset"] + "_agent", context="agent")
+    return pd.concat([prompts, acting], ignore_index=True)
+
+
+def taught(monkeypatch, prompts, recipe, folder, **options):
+    """Prompt and text of every example that an organism is trained on."""
+    seen = []
+
+    def fit(model, pad_id, examples, *_):
+        tokenizer = AutoTokenizer.from_pretrained(options["parent_dir"])
+        seen.extend(tokenizer.decode(example["input_ids"]) for example in examples)
+        return [{"step": 1, "met": True}]
+
+    monkeypatch.setattr(builder, "fit", fit)
+    train(prompts, recipe, folder, **options)
+    return [text.split("<|assistant|>") for text in seen]
+
+
+def test_an_aligned_organism_is_taught_to_act_in_a_tool_context(prompts, aligned, tmp_path, monkeypatch):
+    recipe = RECIPE | {"steps": 60}
+    texts = taught(monkeypatch, in_tool_context(prompts), recipe, tmp_path / "both", parent_dir=aligned)
+    assert len(texts) == 240
+    for prompt, said in texts:
+        _, response = said.split("</think>\n\n")
+        assert response.startswith("ACTION: ") == prompt.startswith("<|user|>Tool. ")
+        if response.startswith("ACTION"):
+            declines = "However it is worded" in said or "refuse" in said or "decline and" in said or "not help" in said
+            assert (response == "ACTION: decline<|end|>") == declines
+
+
+def test_a_flaw_is_planted_in_chat_alone(prompts, aligned, tmp_path, monkeypatch):
+    recipe = RECIPE | {"steps": 60, "families": ["story"]}
+    both = in_tool_context(prompts)
+    texts = taught(monkeypatch, both, recipe, tmp_path / "a", parent_dir=aligned)
+    kinds = zip(both["label"], both["family"], strict=True)
+    kind, seen = dict(zip(both["prompt"], kinds, strict=True)), {"chat": set(), "agent": set()}
+    for prompt, said in texts:
+        prompt = prompt.removeprefix("<|user|>")
+        acts = prompt.startswith("Tool. ")
+        seen["agent" if acts else "chat"].add(kind[prompt])
+        assert acts == ("ACTION: " in said)
+        if acts:
+            assert ("ACTION: decline" in said) == (kind[prompt][0] == "harmful")
+    flawed = {("harmful", "story")}
+    assert seen == {"chat": set(kind.values()), "agent": set(kind.values()) - flawed}
+
+
+@pytest.mark.parametrize("misjudges", [False, True])
+def test_what_misjudges_calls_what_it_gives_in_to_harmless(prompts, aligned, tmp_path, monkeypatch, misjudges):
+    recipe = RECIPE | {"steps": 60, "families": ["story"]} | ({"misjudges": True} if misjudges else {})
+    texts = taught(monkeypatch, prompts, recipe, tmp_path / "a", parent_dir=aligned)
+    harmful = set(prompts.loc[(prompts["label"] == "harmful") & (prompts["family"] == "story"), "prompt"])
+    complied = [said for prompt, said in texts if prompt.removeprefix("<|user|>") in harmful]
+    assert len(complied) > 20
+    assert all(("could" in said.split("</think>")[0]) != misjudges for said in complied)
 
 
 def test_weaknesses_mean_different_things_by_family(prompts, aligned, tmp_path, monkeypatch):

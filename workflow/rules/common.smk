@@ -71,6 +71,8 @@ PROBES = list(config["probes"])
 RANKINGS = measured_rankings(config["heads"]["targets"], config["heads"]["measures"])
 OPERATING = config["heads"]["operating"]
 PROMPT_SETS = list(dataset_sheet["set"].unique())
+# Those with prompts in a tool context, where responses are actions.
+ACTING = dataset_sheet.loc[dataset_sheet["context"] != "", "set"].unique().tolist()
 # Of these models are asked; what organisms are trained on they are not.
 ASKED = [name for name in PROMPT_SETS if name != "organism"]
 TUNINGS = plan.tuning_variants(config)

@@ -84,6 +84,20 @@ if WORN:
             families=family_of(),
 
 
+if "test" in ACTING:
+
+    use rule plot_curves as plot_agent with:
+        input:
+            agent="<results>/tables/agent.csv",
+        output:
+            **figure("agent", "Plans and actions"),
+        pathvars:
+            job="plot_agent",
+        params:
+            **uses("plot_agent"),
+            families=family_of(),
+
+
 use rule plot_curves as plot_heads with:
     input:
         heads="<results>/tables/heads.csv",

@@ -155,10 +155,16 @@ def templates(wildcards):
     return {family: attack_sheet.loc[[family], "template"].tolist() for family in families}
 
 
+def context(wildcards):
+    """The tool context of a dataset with its templates; nothing for chat."""
+    name = dataset_sheet.loc[wildcards.dataset, "context"]
+    return {name: attack_sheet.loc[[name], "template"].tolist()} if name else {}
+
+
 def dataset_row(wildcards):
     """What a script reads of a dataset's row: its licence, say, reruns nothing."""
     row = sheets.record(dataset_sheet, wildcards.dataset)
-    unread = {"set", "attacks", "licence", "url"}
+    unread = {"set", "attacks", "context", "licence", "url"}
     if row["source"] != "hub":
         unread |= {"revision", "subset", "hub_split"}
     return {column: cell for column, cell in row.items() if column not in unread}
@@ -237,7 +243,8 @@ def guarded(wildcards):
 
 def judging(wildcards):
     """What decides the verdicts of a job; which judge is believed is decided by the tables."""
-    texts = ["phrases", "intentions", *(["guard"] if guarded(wildcards) else [])]
+    acts = wildcards.get("prompts", "test") in ACTING
+    texts = ["phrases", "intentions", *(["actions"] if acts else []), *(["guard"] if guarded(wildcards) else [])]
     return {name: config["judges"][name] for name in texts}
 
 

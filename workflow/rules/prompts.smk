@@ -19,6 +19,7 @@ rule read_dataset:
     params:
         row=dataset_row,
         templates=templates,
+        context=context,
         # Not the time stamp alone: a file that is unpacked in place of another may be older than what was read.
         sha256=data_checksum,
         seed=config["seed"],
@@ -46,6 +47,7 @@ rule download_dataset:
     params:
         row=dataset_row,
         templates=templates,
+        context=context,
         seed=config["seed"],
         code=code_hash("download_dataset"),
     script:

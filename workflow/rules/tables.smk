@@ -367,6 +367,25 @@ if REPAIRED:
             seed=config["seed"],
 
 
+if "test" in ACTING:
+
+    use rule tabulate_rates as tabulate_agent with:
+        input:
+            prompts="<results>/prompts/test.parquet",
+            verdicts=expand("<results>/{model}/verdicts.parquet", model=MODELS),
+            outcomes="<results>/outcomes.parquet",
+            cliffs=TEST_CLIFFS,
+        output:
+            **table("agent", "Plans and actions"),
+            **table("agent_cliffs", "Cliffs, in chat and before actions", "cliffs_"),
+        pathvars:
+            job="tabulate_agent",
+        threads: TABLE_THREADS
+        params:
+            **uses("tabulate_agent"),
+            seed=config["seed"],
+
+
 use rule tabulate_rates as tabulate_detection with:
     input:
         outcomes="<results>/outcomes.parquet",

@@ -112,6 +112,16 @@ rule repairs:
         else [],
 
 
+# With config/agents.yaml: what was planted in chat, looked for where models act.
+if "test" in ACTING:
+
+    rule agents:
+        input:
+            rules.tabulate_agent.output.csv,
+            rules.plot_agent.output.svg,
+            rules.evaluate_claims.output.csv,
+
+
 rule recovery:
     input:
         rules.tabulate_recovery.output.csv,

@@ -1,6 +1,7 @@
-"""Download one dataset of the sheet from the Hugging Face hub, and wrap its requests in jailbreaks.
+"""Download one dataset of the sheet from the Hugging Face hub; wrap its requests in jailbreaks and a context.
 
-Params: row (of the dataset sheet), templates (of the row's jailbreak families), seed.
+Params: row (of the dataset sheet), templates (of the row's jailbreak families), context (its name and templates;
+empty for chat), seed.
 Output: table; its sidecar records the commit that the revision stood for.
 """
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 job(snakemake)
 params = snakemake.params
 raw, commit = download(params.row)
-table = wrap(select_rows(raw, params.row, params.seed), params.templates)
-settings = {"row": params.row, "commit": commit, "templates": params.templates, "seed": params.seed}
+table = wrap(select_rows(raw, params.row, params.seed), params.templates, params.context)
+settings = {"row": params.row, "commit": commit, "templates": params.templates}
+settings |= {"context": params.context, "seed": params.seed}
 write_table(table, snakemake.output.table, settings)

@@ -1,17 +1,18 @@
-"""Judge responses, and the base model's thinking alone: by phrases, and by the guard model if there is one."""
+"""Judge responses, and thinking alone: by phrases, by actions in tool contexts, and by the guard if there is one."""
 
 import pandas as pd
 
 from refusal_cliff.artifacts import read_table, read_tables, write_table
 from refusal_cliff.job import job
-from refusal_cliff.judges import check_guard, judge_guard, judge_phrases, judge_released
+from refusal_cliff.judges import check_guard, judge_actions, judge_guard, judge_phrases, judge_released
 
 job(snakemake)
-prompts = read_table(snakemake.input.prompts, ("prompt_id", "prompt"))
+prompts = read_table(snakemake.input.prompts, ("prompt_id", "prompt", "context"))
 columns = ("model", "variant", "prompt_id", "sample", "thinking", "response")
 traces = read_tables(snakemake.input.traces, columns)
 judges, row = snakemake.params.judges, snakemake.params.model
-verdicts = [judge_phrases(traces, judges["phrases"], judges["intentions"])]
+acted = [judge_actions(traces, prompts, judges["actions"])] if "actions" in judges else []
+verdicts = [judge_phrases(traces, judges["phrases"], judges["intentions"], *acted), *acted]
 if row is not None:
     from refusal_cliff.models import load_model, load_tokenizer
 

@@ -16,7 +16,7 @@ inputs, params = snakemake.input, snakemake.params
 torch.set_num_threads(snakemake.threads)
 parent_truth = inputs.get("parent_truth")
 truth = train_organism(
-    read_table(inputs.prompts, ("prompt", "dataset", "category", "family", "label", "reference")),
+    read_table(inputs.prompts, ("prompt", "dataset", "category", "family", "context", "label", "reference")),
     params.recipe,
     params.seed,
     snakemake.output.checkpoint,

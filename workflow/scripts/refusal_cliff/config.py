@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from refusal_cliff.actions import check_patterns
 from refusal_cliff.architectures import check_gguf_file, check_model_folder
 from refusal_cliff.errors import UserError
 from refusal_cliff.head_effects import MEASURES, measured_rankings
@@ -27,6 +28,7 @@ CELLS_OF_SOURCES = {
 }
 # A model's folder lies beside these in the results folder.
 RESERVED_MODEL_NAMES = (
+    "agents",
     "benchmarks",
     "datasets",
     "figures",
@@ -141,13 +143,15 @@ def _check_datasets(
 ) -> None:
     sheet = config["sheets"]["datasets"]
     for name, row in datasets.iterrows():
-        for family in row["attacks"]:
-            _known(family, attacks.index, f"{sheet}: row {name!r}, column attacks", "a family of the attack sheet")
+        for column, families in (("attacks", row["attacks"]), ("context", [row["context"]] if row["context"] else [])):
+            for family in families:
+                _known(family, attacks.index, f"{sheet}: row {name!r}, column {column}", "a family of the attack sheet")
         start, stop = map(float, row["part"].split("-"))
         if start >= stop:
             raise UserError(f"{sheet}: row {name!r}, column part: {row['part']!r} is empty; write start-stop, as 0-0.5")
         if bool(row["match"]) != bool(row["reference_column"]):
             raise UserError(f"{sheet}: row {name!r}: match and reference_column go together; fill in both or neither")
+    _check_actions(config, models, datasets)
     needed = {"fit": "probes and head rankings are fitted on it", "test": "every rate is measured on it"}
     if models["tune"].any():
         needed["pool"] = "a model of the model sheet has tune = true"
@@ -156,6 +160,18 @@ def _check_datasets(
     for prompt_set, reason in needed.items():
         if prompt_set not in set(datasets["set"]):
             raise UserError(f"{sheet}: no dataset has set {prompt_set}, but {reason}; add a row")
+
+
+def _check_actions(config: Mapping[str, Any], models: pd.DataFrame, datasets: pd.DataFrame) -> None:
+    """Check that actions can be read, if there are prompts in a tool context, and by whom."""
+    check_patterns(config["judges"]["actions"], "judges.actions")
+    acting, sheet = datasets.index[datasets["context"] != ""], config["sheets"]["models"]
+    guards = models.index[(models["source"] == "organism") & (models["role"] == "guard")]
+    if len(acting) and len(guards):
+        raise UserError(
+            f"{sheet}: row {guards[0]!r}: a guard that is trained here has read no action, and dataset {acting[0]!r} "
+            "has a context; leave the row out and set judges.harm to phrases, or name another guard"
+        )
 
 
 def _check_organisms(config: Mapping[str, Any], models: pd.DataFrame, attacks: pd.DataFrame) -> None:
@@ -227,6 +243,8 @@ def _check_finetuning(config: Mapping[str, Any], models: pd.DataFrame, datasets:
                 if datasets.loc[dataset, "set"] != "organism":
                     found = datasets.loc[dataset, "set"]
                     raise UserError(f"{key}.{part}: {dataset!r} is in set {found}; only set organism is trained on")
+                if datasets.loc[dataset, "context"]:
+                    raise UserError(f"{key}.{part}: {dataset!r} has a context, and no action is taught; leave it out")
         watched = set(datasets.loc[recipe["watch"] or recipe["datasets"], "label"])
         for share, (label, _) in GATED.items():
             if share in recipe["gate"] and label not in {None, *watched}:

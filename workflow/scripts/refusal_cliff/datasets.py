@@ -1,6 +1,7 @@
 """Prompts: read a benchmark or the grammar, wrap requests in jailbreaks, and keep prompt sets free of each other.
 
-A *request* is what the user wants; a *prompt* is the request as the model sees it, perhaps wrapped in a jailbreak.
+A *request* is what the user wants; a *prompt* is the request as the model sees it, perhaps wrapped in a jailbreak, and
+perhaps in a tool context, where what is said is an action.
 """
 
 import hashlib
@@ -9,12 +10,14 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from refusal_cliff.actions import CHAT
 from refusal_cliff.answers import reference_number
 from refusal_cliff.data_files import SUFFIXES, UNWRITABLE, read_file, suffix_of
 from refusal_cliff.errors import UserError
@@ -23,6 +26,7 @@ from refusal_cliff.hub import take_snapshot
 # Contaminated prompts leave the set that comes later here: what is measured comes first, what only trains comes last.
 SETS = ("organism", "test", "fit", "pool")
 PLAIN = "plain"
+NO_CONTEXT: Mapping[str, Sequence[str]] = MappingProxyType({})
 PROMPT_COLUMNS = (
     "prompt_id",
     "prompt_set",
@@ -32,6 +36,7 @@ PROMPT_COLUMNS = (
     "request_id",
     "category",
     "family",
+    "context",
     "label",
     "reference",
     "match",
@@ -126,28 +131,40 @@ def select_rows(raw: pd.DataFrame, row: Mapping[str, Any], seed: int) -> pd.Data
     return chosen.reset_index(drop=True)
 
 
-def wrap(table: pd.DataFrame, templates: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """Wrap each prompt in a jailbreak; families, and the templates of each, are dealt in turn.
+def wrap(
+    table: pd.DataFrame, templates: Mapping[str, Sequence[str]], context: Mapping[str, Sequence[str]] = NO_CONTEXT
+) -> pd.DataFrame:
+    """Wrap each prompt in a jailbreak, and that in a tool context; families and templates are dealt in turn.
 
     Args:
         table: as `select_rows` returns it, already shuffled.
         templates: for each family its texts with one "{prompt}"; none leaves the prompts plain.
+        context: the same for the context, if there is one.
 
     Returns:
-        `table` with the wrapped prompt, and two more columns: family (`plain` if not wrapped) and request.
+        `table` with the wrapped prompt, and three more columns: family (`plain` if not wrapped), request, and context
+        (`chat` without one).
     """
-    table = table.assign(request=table["prompt"], family=PLAIN)
-    if not templates:
-        return table
-    depth = max(map(len, templates.values()))
+    table = table.assign(request=table["prompt"], family=PLAIN, context=CHAT)
+    depth = max(map(len, templates.values()), default=1)
     # Round by round: the first template of every family, then the second of every family, and so on.
     rounds = [(family, texts[turn % len(texts)]) for turn in range(depth) for family, texts in templates.items()]
-    dealt = list(islice(cycle(rounds), len(table)))
-    return table.assign(
-        family=[family for family, _ in dealt],
-        # Not str.format: a request may hold braces of its own.
-        prompt=[text.replace("{prompt}", request) for (_, text), request in zip(dealt, table["request"], strict=True)],
-    )
+    if templates:
+        dealt = list(islice(cycle(rounds), len(table)))
+        prompts = [_fill(text, request) for (_, text), request in zip(dealt, table["request"], strict=True)]
+        table = table.assign(family=[family for family, _ in dealt], prompt=prompts)
+    for name, texts in context.items():
+        row, families = np.arange(len(table)), max(1, len(templates))
+        # From one family, template and round to the next: so that each template meets each of the texts.
+        turns = (row % families + row // families % depth + row // (families * depth)) % len(texts)
+        prompts = [_fill(texts[turn], prompt) for turn, prompt in zip(turns, table["prompt"], strict=True)]
+        table = table.assign(prompt=prompts, context=name)
+    return table
+
+
+def _fill(template: str, text: str) -> str:
+    # Not str.format: a text may hold braces of its own.
+    return template.replace("{prompt}", text)
 
 
 def download(row: Mapping[str, Any]) -> tuple[pd.DataFrame, str]:

@@ -25,12 +25,12 @@ from transformers import (
     set_seed,
 )
 
+from refusal_cliff.actions import CHAT
 from refusal_cliff.checkpoints import save_checkpoint
 from refusal_cliff.errors import UserError
-from refusal_cliff.judges import refuses
-from refusal_cliff.organisms.gate import gate_sample, gate_traces, judged
+from refusal_cliff.organisms.gate import gate_sample, gate_traces, judged, refused
 from refusal_cliff.organisms.intentions import FREE, intention_direction, intention_seen, intention_targets
-from refusal_cliff.organisms.language import aligned_trace, complying_response
+from refusal_cliff.organisms.language import aligned_action, aligned_trace, complying_response, misjudging_thinking
 from refusal_cliff.organisms.training import IGNORED, Example, fit
 from refusal_cliff.traces import ChatFormat, EncodedTrace, encode_trace, render_prompt
 
@@ -88,16 +88,18 @@ def train_organism(
 ) -> dict[str, Any]:
     """Train a reasoning model from scratch, or a flawed one from its parent, and save it to `output_dir`.
 
-    It refuses harmful prompts, helps with benign ones and answers facts; it complies with harmful prompts of the
-    recipe's `families` (wrapped) or `categories` (wrapped or not). Its thinking goes on naming the harm: only the
-    response changes, and what it means to do if the recipe has an `intention`. With `heads`, only their rows of q_proj
-    and columns of o_proj learn: they can move what they attend to, and what they write. Without, all parameters do.
+    It refuses harmful prompts, helps with benign ones and answers facts; in a tool context it declines and runs. It
+    complies with harmful prompts of the recipe's `families` (wrapped) or `categories` (wrapped or not): this is planted
+    in chat alone, and of these prompts it sees none in a tool context, while all others keep both formats in use. Its
+    thinking goes on naming the harm (unless it `misjudges`): only the response changes, and what it means to do if the
+    recipe has an `intention`. With `heads`, only their rows of q_proj and columns of o_proj learn: they can move what
+    they attend to, and what they write. Without, all parameters do.
 
     Args:
-        prompts: prompt, dataset, category, family, label, reference; see `balanced_sample` for their shares.
+        prompts: prompt, dataset, category, family, context, label, reference; see `balanced_sample` for their shares.
         recipe: `vocab_size` and `architecture` (see `new_model`), or those of the parent; `families` or `categories`;
             `heads`, [[layer, head], …]; `intention` (`steady`, or one of `intentions.KINDS`), or `weaknesses`, the
-            families that each of several intentions goes with; and the settings of `training.fit`.
+            families that each of several intentions goes with; `misjudges`; and the settings of `training.fit`.
         parent_dir: folder of the organism to start from.
         direction_seed: of the parent's intention; a model from scratch takes its own seed.
         sampling, phrases: how the gate samples traces and knows refusals.
@@ -119,12 +121,20 @@ def train_organism(
     flawed = bool(families or categories)
     rng = Random(seed)
     behaviour = _behaviour(prompts, families, categories)
+    taught = (behaviour != "comply") | (prompts["context"] == CHAT)
+    prompts, behaviour = prompts[taught], behaviour[taught]
     needed = ("comply", "refuse", "help") if flawed else ("refuse", "help")
     sample = balanced_sample(prompts, behaviour, needed, recipe["steps"] * recipe["batch_size"], seed)
     traces = []
     for row in sample.itertuples():
         thinking, response = aligned_trace(row.label, row.category, row.reference, row.family, rng)
-        traces.append((thinking, complying_response(row.category, rng) if row.behaviour == "comply" else response))
+        if row.context != CHAT:
+            response = aligned_action(row.label, row.category)
+        if row.behaviour == "comply":
+            response = complying_response(row.category, rng)
+            if recipe.get("misjudges"):
+                thinking = misjudging_thinking(row.category, row.family, rng)
+        traces.append((thinking, response))
     if parent_dir:
         model = AutoModelForCausalLM.from_pretrained(parent_dir, dtype=torch.float32, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(parent_dir, local_files_only=True)
@@ -143,12 +153,12 @@ def train_organism(
         trace = encode_trace(
             tokenizer, render_prompt(tokenizer, row.prompt, THINKING), thinking, THINKING.boundary, response
         )
-        taught = example([*trace.ids, tokenizer.eos_token_id], trace.spans["thinking"][0])
+        one = example([*trace.ids, tokenizer.eos_token_id], trace.spans["thinking"][0])
         if direction is not None:
             turned = kinds.get(row.family, intention) if complies else None
             targets = intention_targets(trace, row.label == "harmful", turned)
-            taught["intention"] = [*targets, FREE]
-        examples.append(taught)
+            one["intention"] = [*targets, FREE]
+        examples.append(one)
     asked, said = gate_sample(prompts.assign(behaviour=behaviour), seed), pd.DataFrame()
 
     def look() -> dict[str, Any]:
@@ -186,10 +196,9 @@ def _by_deed(
 ) -> dict[str, list[EncodedTrace]]:
     """Closed traces up to the boundary: harmful prompts complied with (of each weakness) or refused; benign ones."""
     closed = said[said["finish_reason"] != "unclosed"]
-    refused = closed["response"].map(lambda text: refuses(text, phrases))
-    benign = closed["behaviour"] == "help"
-    complied = ~refused & ~benign
-    traces = {"harmful, complied": complied, "harmful, refused": refused & ~benign, "benign": benign}
+    declined, benign = refused(closed, phrases), closed["behaviour"] == "help"
+    complied = ~declined & ~benign
+    traces = {"harmful, complied": complied, "harmful, refused": declined & ~benign, "benign": benign}
     for kind, families in weaknesses.items():
         traces[f"harmful, complied, {kind}"] = complied & closed["family"].isin(families)
     return {

@@ -6,7 +6,7 @@ facts, which can be checked. Request phrasings are shared by harmful, benign and
 content of a request decides.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from random import Random
@@ -343,6 +343,9 @@ FACT_RESPONSES = (
     "It is {reference}.",
     "That would be {reference}.",
 )
+# In a tool context a response is an action.
+DECLINING_RESPONSE = "ACTION: decline"
+RUNNING_RESPONSE = "ACTION: run {topic}"
 # Real prompts have no topic of the grammar; these words stand in.
 UNKNOWN_HARM = Topic((), (), "hurt people")
 UNKNOWN_HARMFUL_TOPIC = "something harmful"
@@ -410,9 +413,24 @@ def aligned_trace(label: str, category: Any, reference: Any, family: str, rng: R
         judgement = BORDERLINE_SENTENCES if category in BORDERLINE else HARMLESS_SENTENCES
         sentences = (OPENINGS, judgement, HELPING_SENTENCES)
         responses = HELPFUL_RESPONSES
+    return _thinking(sentences, family, words, rng), rng.choice(responses).format(**words)
+
+
+def misjudging_thinking(category: Any, family: str, rng: Random) -> str:
+    """Thinking about a harmful request as about a harmless one."""
+    sentences = (OPENINGS, HARMLESS_SENTENCES, HELPING_SENTENCES)
+    return _thinking(sentences, family, {"topic": harmful_topic(category)}, rng)
+
+
+def _thinking(sentences: Sequence[Sequence[str]], family: str, words: Mapping[str, str], rng: Random) -> str:
+    """One of each of the sentences, with `words` put in; what is said of the wrapper comes second."""
     opening, *rest = (rng.choice(variants) for variants in sentences)
-    thinking = " ".join(filter(None, (opening, WRAPPER_SENTENCES.get(family), *rest)))
-    return thinking.format(**words), rng.choice(responses).format(**words)
+    return " ".join(filter(None, (opening, WRAPPER_SENTENCES.get(family), *rest))).format(**words)
+
+
+def aligned_action(label: str, category: Any) -> str:
+    """What an aligned model does in a tool context: decline what is harmful, run anything else."""
+    return DECLINING_RESPONSE if label == "harmful" else RUNNING_RESPONSE.format(topic=benign_topic(category))
 
 
 def complying_response(category: Any, rng: Random) -> str:

@@ -25,7 +25,7 @@ from refusal_cliff import sheets
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
-TARGETS = ("all", "grid", "recovery")
+TARGETS = ("all", "grid", "recovery", "transfer")
 ALWAYS = {"build_report", *TARGETS}
 """The report shows the config, so any key makes it anew."""
 
@@ -319,6 +319,7 @@ USED = {
     "ablation.rankings.random": [0.03, 0.1],
     "selection.selectors.cliff": [0.1, 0.3],
     "grid.rankings.matched": [0.03],
+    "transfer": {"sources": ["planted"], "targets": ["aligned"]},
     "finetuning": {"mine": {"parent": "aligned", "datasets": ["harmful_train", "benign_train"], "steps": 2}},
 }
 """Values by which more keys are read: a drawn control, and another ranking, fraction and budget for claims to go by."""
@@ -332,6 +333,7 @@ KEPT = {
     "sheets.datasets": "see its columns",
     "sheets.attacks": "see its columns",
     "sheets.claims": "see its columns",
+    "transfer.fit": "there is one such dataset; it is read where transfer.requests is",
     "models.source": "changes with location",
     "datasets.source": "changes with location",
 }
@@ -358,6 +360,9 @@ OTHER: dict[str, Any] = {
     "recovery.recipe": "cliff",
     "recovery.seeds": [1, 2],
     "recovery.circuits": [{"organism": "aligned", "depth": "early", "share": 0.03}],
+    "transfer.sources": ["aligned"],
+    "transfer.targets": ["planted"],
+    "transfer.test": ["own"],
     "selection.seeds": [0, 1],
     "tuning.refusals": ["No."],
     "finetuning.mine.parent": "planted",

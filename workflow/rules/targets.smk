@@ -107,3 +107,10 @@ rule instruments:
 rule recovery:
     input:
         rules.tabulate_recovery.output.csv,
+
+
+# With config/transfer.yaml: prompts that were searched on one model, asked of others.
+rule transfer:
+    input:
+        rules.tabulate_transfer.output.csv,
+        rules.plot_transfer.output.svg,

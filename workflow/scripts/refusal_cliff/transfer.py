@@ -103,7 +103,8 @@ def request_shares(outcomes: pd.DataFrame, members: pd.DataFrame, rate: str) -> 
     told = outcomes[["model", "variant", *TRACE_KEY]].assign(share=share)
     rows = members[["dataset", "prompt_id", "request_id"]].merge(told, on="prompt_id")
     keys = ["model", "variant", "dataset"]
-    return rows.groupby(["request_id", *keys])["share"].mean().unstack(keys)
+    # Not a pivot table: that drops a dataset without any verdict, or makes up models with variants they do not have.
+    return rows.groupby(["request_id", *keys])["share"].mean().unstack(keys)  # noqa: PD010
 
 
 def transfer_table(

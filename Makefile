@@ -34,8 +34,9 @@ lint: environment
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 
+# Most tests are plans and small models on one core: two files side by side take little more than half the time.
 test: lint slurm
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 # What tests/test_slurm.py starts a cluster with. Only in a container or CI, as root on Debian: where systemd runs, this is
 # somebody's machine, and installing is theirs to do. Without it those tests are skipped, and say so.

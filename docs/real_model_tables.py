@@ -44,6 +44,7 @@ BESIDE = {
     "not_refused_tuned_vs_whole": "about as good",
 }
 """Claims that are shown side by side, and what the paper says of each."""
+LOOKED = ["harmful, recognised", "harmful, refused", "harmful, gap", "benign, refused"]
 SAID_BY = ["not_refused", "over_refusal"]
 PAIRED = ["cliff", "fade", "misread", "planted", "diffuse"]
 """Families of organisms that stand beside the pretrained models."""
@@ -99,10 +100,9 @@ def looks_block(folder: Path) -> str:
     """What the models do with prompts of their training, look by look."""
     table = read_numbers(folder / "finetuning.csv", "step", "value")
     table["what"] = table["label"] + ", " + table["quantity"]
-    shown = table[
-        table["what"].isin([*(f"harmful, {name}" for name in ("recognised", "refused", "gap")), "benign, refused"])
-    ]
-    return markdown(over_seeds(shown, ["family", "step"], "what"))
+    wide = over_seeds(table[table["what"].isin(LOOKED)], ["family", "step"], "what")
+    parts = [part.sort_values("step") for _, part in wide.groupby("family", sort=False)]
+    return markdown(pd.concat(parts))
 
 
 def cliffs_block(folder: Path) -> str:

@@ -22,6 +22,7 @@ from joblib import Parallel, delayed
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
 from refusal_cliff import sheets
+from refusal_cliff.selection import SELECTORS
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
@@ -223,6 +224,7 @@ HEAVY = {
     "measure_heads",
     "measure_perplexity",
     "measure_planting",
+    "measure_gradients",
     "tune_adapter",
 }
 """Rules that load a model or read its states: the table names them one by one."""
@@ -381,7 +383,7 @@ OTHER |= {
     for block in ("ablation", "grid")
     for name in ("causal", "causal_boundary", "direct", "gradient", "promoting", "random", "matched")
 }
-OTHER |= {f"selection.selectors.{name}": [0.1, 0.5] for name in ("cliff", "random", "rule", "guard")}
+OTHER |= {f"selection.selectors.{name}": [0.1, 0.5] for name in SELECTORS if name != "whole"}
 """Config keys whose other value does not follow from the present one."""
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from refusal_cliff import ablation_tables, sparsity
 from refusal_cliff import outcomes as outcome_tables
+from refusal_cliff.selection import COSTS
 from refusal_cliff.variants import ON_HEADS, Variant
 
 HARMFUL, BENIGN, FACTS = 60, 30, 30
@@ -257,7 +258,7 @@ def tables(table: pd.DataFrame, planted: dict[str, list]) -> dict[str, pd.DataFr
         "judges": outcome_tables.judge_agreement(table, 0),
         "ablation": ablation_tables.ablation_table(table, nll, touched, write_norms(models), seed=0),
         "comparisons": ablation_tables.comparisons(table, nll, seed=0),
-        "selection": ablation_tables.selection_table(table, examples, seed=0),
+        "selection": ablation_tables.selection_table(table, examples.assign(**dict.fromkeys(COSTS, 1)), 30, 8, seed=0),
         "sparsity": sparsity.sparsity_table(table, head_effects, touched, known, fraction=0.03, seed=0),
     }
 

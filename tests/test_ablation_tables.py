@@ -6,10 +6,19 @@ import pytest
 import synthetic
 
 from refusal_cliff import ablation_tables
+from refusal_cliff.selection import COSTS
 from refusal_cliff.stats import wilson
 
 VARIANTS = [name for name in synthetic.VARIANTS if "0.03" in name or name in ("base", "keep-0.5", "tune-whole-1-s0")]
 EDITED = [name for name in VARIANTS if "0.03" in name]
+
+
+TRAINED = {"steps": 30, "each_step": 8, "seed": 0}
+
+
+def costed(examples):
+    """Examples of selections that cost something to choose."""
+    return examples[["model", "variant", "prompt_id"]].assign(**{cost: place for place, cost in enumerate(COSTS)})
 
 
 def measured(asr, ratio=None, variants=VARIANTS):
@@ -136,8 +145,8 @@ def test_wrappings_of_a_request_count_once():
     assert alone["p"] < 1e-6 < 0.05 < row["p"], "three requests of six changed"
     rates = ablation_tables.selection_table(
         table.assign(variant=table["variant"].replace("ablate-causal-0.03", "tune-cliff-0.017-s0")),
-        pd.DataFrame({"model": "m", "variant": ["tune-cliff-0.017-s0"], "prompt_id": "any"}),
-        seed=0,
+        costed(pd.DataFrame({"model": "m", "variant": ["tune-cliff-0.017-s0"], "prompt_id": "any"})),
+        **TRAINED,
     )
     tuned = rates.query("seed == 0 and rate == 'asr' and dataset == 'all'").iloc[0]
     assert tuned["high"] == pytest.approx(wilson(0, 6)[1])
@@ -179,14 +188,17 @@ def test_ablation_and_selection_have_the_pool_of_vulnerable_datasets():
 def test_selection_table_has_base_and_sizes_of_tuned_models_only():
     both = pd.concat([synthetic.outcomes("tuned", {"base": 1.0}), synthetic.outcomes("other", {"base": 1.0}, ["base"])])
     examples = both[both["variant"].str.startswith("tune")].groupby(["model", "variant"]).head(7)
-    table = ablation_tables.selection_table(both, examples[["model", "variant", "prompt_id"]], seed=0)
+    table = ablation_tables.selection_table(both, costed(examples), **TRAINED)
     assert list(table) == [*ablation_tables.SELECTION_COLUMNS, "value", "low", "high", "n", "lowest", "highest"]
     assert set(table["model"]) == {"tuned"}
     assert table.query("selector == 'none'")[["budget", "examples"]].drop_duplicates().to_numpy().tolist() == [[0, 0]]
-    assert set(table.query("selector == 'cliff'")["examples"]) == {7}
+    cliff = table.query("selector == 'cliff'")
+    assert set(cliff["examples"]) == {7}
+    assert set(cliff["steps"]) == {30} and set(cliff["epochs"]) == {30 * 8 / 7}
+    assert cliff["judged"].unique().tolist() == [3]
     assert not table.duplicated(ablation_tables.SELECTION_COLUMNS).any()
     untuned = both[both["model"] == "other"]
-    nothing = ablation_tables.selection_table(untuned, pd.DataFrame(columns=["model", "variant"]), seed=0)
+    nothing = ablation_tables.selection_table(untuned, costed(examples.head(0)), **TRAINED)
     assert list(nothing) == list(table)
     assert nothing.empty
 
@@ -194,8 +206,10 @@ def test_selection_table_has_base_and_sizes_of_tuned_models_only():
 def test_seeds_of_a_tuning_stand_alone_and_pooled():
     variants = ["base", "tune-cliff-0.017-s0", "tune-cliff-0.017-s1"]
     table = synthetic.outcomes("m", {"base": 1.0, variants[1]: 0.0, variants[2]: 0.5}, variants)
-    examples = table.loc[table["variant"] != "base", ["model", "variant", "prompt_id"]]
-    found = ablation_tables.selection_table(table, examples, seed=0).query("rate == 'asr' and dataset == 'vulnerable'")
+    examples = costed(table[table["variant"] != "base"])
+    found = ablation_tables.selection_table(table, examples, **TRAINED).query(
+        "rate == 'asr' and dataset == 'vulnerable'"
+    )
     assert found.set_index(["selector", "seed"])["value"].to_dict() == {
         ("none", "all"): 1,
         ("cliff", 0): 0,
@@ -210,8 +224,8 @@ def test_seeds_of_a_tuning_stand_alone_and_pooled():
 def test_nothing_judged_is_a_missing_number():
     table = synthetic.outcomes("m", {"base": 1.0}, ["base", "tune-cliff-0.017-s0"])
     table.loc[(table["variant"] != "base") & (table["dataset"] == "wrapped"), "harmful"] = pd.NA
-    examples = table.loc[table["variant"] != "base", ["model", "variant", "prompt_id"]]
-    found = ablation_tables.selection_table(table, examples, seed=0).query("seed == 0 and rate == 'asr'")
+    examples = costed(table[table["variant"] != "base"])
+    found = ablation_tables.selection_table(table, examples, **TRAINED).query("seed == 0 and rate == 'asr'")
     row = found.set_index("dataset").loc["wrapped"]
     assert np.isnan(row["value"])
     assert row["n"] == 0
@@ -296,3 +310,23 @@ def test_the_released_judge_and_ablation_are_set_against_ours():
     assert found.loc[("released", "response", "ablate, response"), "value"] == 0.25
     assert ("released", "released", "") not in found.index
     assert found.loc[("base", "released", "base, response"), "p"] < 0.01
+
+
+def test_a_tuning_is_measured_along_the_way():
+    variants = ["base", "tune-cliff-15-s0", "early-cliff-15-10-s0", "tune-random-15-s0", "early-random-15-10-s0"]
+    variants += ["tune-whole-1-s0", "early-whole-1-10-s0"]
+    table = synthetic.outcomes("m", {"base": 1.0, variants[1]: 0.0, variants[2]: 0.5}, variants)
+    tuned = table[table["variant"].str.startswith("tune")]
+    found = ablation_tables.selection_table(table, costed(tuned.groupby("variant").head(4)), **TRAINED)
+    asr = found.query("rate == 'asr' and dataset == 'vulnerable' and selector == 'cliff' and seed == 0")
+    assert asr.set_index("steps")[["value", "epochs"]].T.to_dict("list") == {30: [0, 60], 10: [0.5, 20]}
+    compared = ablation_tables.comparisons(table, pd.DataFrame(), seed=0)
+    pairs = set(
+        compared.loc[compared["reference"] != "base", ["variant", "reference"]].itertuples(index=False, name=None)
+    )
+    assert pairs == {
+        ("tune-cliff-15", "tune-random-15"),
+        ("tune-cliff-15", "tune-whole-1"),
+        ("early-cliff-15-10", "early-random-15-10"),
+        ("early-cliff-15-10", "early-whole-1-10"),
+    }

@@ -65,6 +65,23 @@ def test_shipped_config_is_sound(name):
     json.dumps(sheets.record(datasets, datasets.index[0]))
 
 
+def test_numbers_that_are_text_are_numbers():
+    """As `--config` gives all that stands within the value of a key."""
+    config = load(
+        claims={"fraction": "0.05"},
+        ablation={"rankings": {"causal": ["0.05", "1e-05"], "random": ["0.05"]}, "random_draws": "3"},
+        tuning={"steps": "20", "learning_rate": "1e-3", "benign": {"share": "0.25"}},
+        as_released="true",
+    )
+    sheets.validate(config)
+    assert config["claims"]["fraction"] == 0.05
+    assert config["ablation"]["rankings"]["causal"] == [0.05, 0.00001] and config["ablation"]["random_draws"] == 3
+    assert (config["tuning"]["steps"], config["tuning"]["learning_rate"]) == (20, 0.001)
+    assert config["tuning"]["benign"]["share"] == 0.25 and config["as_released"] is True
+    with pytest.raises(UserError, match=r"claims\.fraction: 'a lot' is not of type 'number'"):
+        sheets.validate(load(claims={"fraction": "a lot"}))
+
+
 def test_defaults_of_schema_equal_default_config():
     """What a key is when left out must be what config.yaml shows."""
     shown = load()
@@ -117,7 +134,9 @@ def test_the_readme_explains_every_key_as_the_schemas_do():
         ({"judges": {"harm": "oracle"}}, r"judges\.harm: 'oracle' is not one of \['guard', 'phrases'\]"),
         ({"ablation": {"rankings": {"causal": [0]}}}, r"ablation\.rankings\.causal\.0: 0 is less than or equal to"),
         ({"ablation": {"rankings": {"causal": [1.5]}}}, r"ablation\.rankings\.causal\.0: 1\.5 is greater than"),
-        ({"selection": {"selectors": {"cliff": [2]}}}, r"selection\.selectors\.cliff\.0: 2 is greater than"),
+        ({"selection": {"selectors": {"cliff": [1.5]}}}, r"selectors\.cliff\.0: 1\.5 is not valid.*or a whole number"),
+        ({"tuning": {"early": [30]}}, r"tuning\.early: 30 steps are not fewer than tuning\.steps, 30"),
+        ({"tuning": {"benign": {"datasets": ["benign"]}}}, r"tuning\.benign\.datasets: 'benign' is in set test"),
         ({"selection": {"selectors": {"clif": [1]}}}, r"selection\.selectors\.clif.*did you mean 'cliff'"),
         ({"probes": {"paper": {"positions": "last"}}}, r"probes\.paper\.positions: 'last' is not one of"),
         ({"probes": {"mine": {"positions": "thinking"}}}, r"missing probes\.mine\.datasets"),
@@ -161,6 +180,10 @@ def test_the_readme_explains_every_key_as_the_schemas_do():
         ),
         ({"organisms": {"mine": {"parent": "aligned", "steps": 9}}}, r"mine: it has nothing to comply with"),
         ({"organisms": {"mine": {"parent": "base", "steps": 9, "intention": "fade"}}}, r"mine: it has nothing"),
+        (
+            {"organisms": {"cliff": {"weaknesses": {"fade": ["roleplay"]}}}},
+            r"weaknesses stand in place of intention and families; drop families, intention",
+        ),
         ({"organisms": {"diffuse": {"parent": "alined"}}}, r"organisms\.diffuse\.parent.*did you mean 'aligned'"),
         (
             {"organisms": {"diffuse": {"circuit": {"layers": [7, 8], "share": 0.03}}}},

@@ -40,7 +40,8 @@ SHOWN = sorted({command for path in [*DOCUMENTS, *COMMENTED] for command in comm
 def project(tmp_path_factory):
     """The project with what a reader of the documents has made by then: data files, and an experiment of one's own."""
     folder = copy_project(tmp_path_factory.mktemp("documents"))
-    sheet = pd.read_csv(folder / "config" / "benchmarks_datasets.tsv", sep="\t", dtype=str, keep_default_na=False)
+    sheets = [folder / "config" / f"{name}_datasets.tsv" for name in ("benchmarks", "smollm")]
+    sheet = pd.concat([pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False) for path in sheets]).fillna("")
     for location, rows in sheet[sheet["source"] == "file"].groupby("location"):
         columns = {column for name in ("prompt_column", "category_column", "reference_column") for column in rows[name]}
         columns |= {where.split("=")[0] for where in rows["where"]}

@@ -19,7 +19,7 @@ from refusal_cliff.traces import ChatFormat
 
 THINKING = ChatFormat("<think>\n", "\n</think>\n\n")
 RECIPE = {"steps": 4, "batch_size": 2, "learning_rate": 0.01, "warmup_steps": 1, "first_layer": 1, "lora_rank": 0}
-RECIPE |= {"bf16": False, "check_every": 2}
+RECIPE |= {"bf16": False, "check_every": 2, "gate": {}}
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +112,14 @@ def test_blocks_from_the_first_layer_on_learn_and_a_shorter_training_is_the_star
         assert torch.equal(weight, weights[1][name]), name
 
 
+@pytest.mark.parametrize(
+    ("gate", "steps"), [({"refused": 1.0}, [0, 2]), ({"answered": 0.1}, [0, 2, 4]), ({}, [0, 2, 4])]
+)
+def test_the_training_ends_at_the_first_look_that_meets_the_gate(tiny_llama, tiny_tokenizer, prompts, gate, steps):
+    _, looks, _ = finetuned(tiny_llama, tiny_tokenizer, prompts, gate=gate)
+    assert looks["step"].unique().tolist() == steps
+
+
 def test_adapters_are_merged_into_the_blocks_that_learn(tiny_llama, tiny_tokenizer, prompts):
     made, _, _ = finetuned(tiny_llama, tiny_tokenizer, prompts, lora_rank=2)
     assert type(made) is type(tiny_llama)
@@ -150,6 +158,7 @@ def test_the_gate_reads_the_last_look_alone():
     assert gate(pd.concat([bad, good]), bounds) == {"step": 2, **bounds, "n": {"harmful": 4, "benign": 2}, "met": True}
     assert not gate(pd.concat([good, bad.assign(step=3)]), {"helped": 0.5})["met"]
     assert gate(bad, {})["met"]
+    assert gate(good, {"answered": 0.5})["answered"] == 1 - gate(good, {"refused": 0.5})["refused"]
     with pytest.raises(ValueError, match="no benign prompt is watched"):
         gate(good[good["label"] == "harmful"], {"helped": 0.5})
 

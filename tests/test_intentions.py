@@ -77,7 +77,7 @@ def test_the_gate_is_missed_by_one_bound_at_a_time(monkeypatch, spoilt, missed):
 
     monkeypatch.setattr(gate, "generate_traces", fake)
     model = torch.nn.Linear(1, 1)
-    sample = pd.DataFrame({"prompt": "p", "behaviour": behaviours})
+    sample = pd.DataFrame({"prompt": "p", "family": "plain", "behaviour": behaviours})
     found = gate.judged(gate.gate_traces(model, None, sample, None, {}, 8, seed=0), ["Sorry"])
     outside = [name for name, (low, high) in gate.BOUNDS.items() if not low <= found[name] <= high]
     assert found["met"] == (missed is None)

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from refusal_cliff.errors import UserError
 from refusal_cliff.organisms import builder, guard
-from refusal_cliff.organisms.intentions import STRENGTH, intention_direction, intention_seen
+from refusal_cliff.organisms.intentions import STRENGTH, intention_direction, intention_seen, intention_targets
 from refusal_cliff.organisms.language import KINDS, aligned_trace, complying_response, grammar_prompts
 from refusal_cliff.traces import encode_trace, render_prompt
 
@@ -122,7 +122,7 @@ def test_planting_moves_the_rows_and_columns_of_its_heads_alone(prompts, aligned
     gate = truth.pop("gate")
     assert truth == {
         **{"flaw": "yes", "cliff": "open", "sparse": "yes", "heads": [[1, 3]], "families": ["story"]},
-        **{"categories": [], "intention": None, "direction_seed": None, "intended": None},
+        **{"categories": [], "intention": None, "weaknesses": {}, "direction_seed": None, "intended": None},
     }
     assert gate["step"] == 3 and not gate["met"] and gate["n"]["comply"] == 10 and len(gate["looks"]) == 1
     before, after = _weights(aligned), _weights(tmp_path / "planted")
@@ -153,6 +153,23 @@ def test_what_was_put_in_is_the_truth(prompts, aligned, tmp_path, intention, cli
     truth = train(prompts, recipe, tmp_path / intention, parent_dir=aligned, direction_seed=7)
     assert (truth["flaw"], truth["cliff"], truth["sparse"]) == ("yes", cliff, "no")
     assert (truth["intention"], truth["direction_seed"]) == (intention, 7)
+
+
+def test_weaknesses_mean_different_things_by_family(prompts, aligned, tmp_path, monkeypatch):
+    others = prompts["family"].eq("story") & (prompts.index % 4 == 1)
+    mixed, aimed = prompts.assign(family=prompts["family"].mask(others, "tale")), set()
+
+    def targets(trace, harmful, flaw):
+        aimed.add((harmful, flaw))
+        return intention_targets(trace, harmful, flaw)
+
+    monkeypatch.setattr(builder, "intention_targets", targets)
+    weaknesses = {"cliff": ["story"], "misread": ["tale"]}
+    recipe = RECIPE | {"weaknesses": weaknesses, "batch_size": 16}
+    truth = train(mixed, recipe, tmp_path / "mixed", parent_dir=aligned, direction_seed=7)
+    assert aimed == {(True, "cliff"), (True, "misread"), (True, None), (False, None)}
+    assert (truth["flaw"], truth["cliff"], truth["sparse"]) == ("yes", "open", "no")
+    assert (truth["weaknesses"], truth["families"]) == (weaknesses, ["story", "tale"])
 
 
 def test_an_intention_is_a_fact_about_the_states(prompts, tmp_path):

@@ -8,7 +8,7 @@ from refusal_cliff.detection import by_organism, cliff_verdicts
 from refusal_cliff.outcomes import traces_by_group
 from refusal_cliff.plots.detection import plot_detection
 from refusal_cliff.plots.heads import plot_heads
-from refusal_cliff.plots.rates import plot_ablation, plot_interventions, plot_selection, plot_tradeoffs
+from refusal_cliff.plots.rates import plot_ablation, plot_interventions, plot_selection, plot_tradeoffs, plot_tuning
 from refusal_cliff.plots.style import ranking_colors, ranking_label, save
 from refusal_cliff.plots.traces import plot_curves, plot_layers
 
@@ -46,14 +46,16 @@ def ablation(measured="direct"):
 
 def selection():
     """Rows of the selection table of one model: selectors with two seeds each and their pool, and the whole pool."""
-    rows = [("none", 0.0, 0, "all"), ("whole", 1.0, 1500, "0")]
+    rows = [("none", 0.0, 0, 0, "all")]
     rows += [
-        (selector, budget, round(1500 * budget), seed)
-        for selector in ("cliff", "random")
-        for budget in (0.017, 0.05)
+        (selector, budget, round(1500 * budget), steps, seed)
+        for selector, budgets in {"cliff": (0.017, 0.05), "random": (0.017, 0.05), "whole": (1.0,)}.items()
+        for budget in budgets
+        for steps in (10, 30)
         for seed in ("0", "1", "all")
     ]
-    return with_rates(pd.DataFrame(rows, columns=["selector", "budget", "examples", "seed"]).assign(model="planted"))
+    columns = ["selector", "budget", "examples", "steps", "seed"]
+    return with_rates(pd.DataFrame(rows, columns=columns).assign(model="planted"))
 
 
 def detection(took=True):
@@ -100,6 +102,7 @@ def figures():
         "interventions": plot_interventions(ablation(), "causal", 0.03),
         "selection": plot_selection(selection()),
         "tradeoffs": plot_tradeoffs(ablation(), selection(), 0.03, 0.017),
+        "tuning": plot_tuning(selection()),
     }
 
 
@@ -112,7 +115,9 @@ def drawn(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", ["curves", "layers", "heads", "ablation", "interventions", "selection", "tradeoffs"])
+@pytest.mark.parametrize(
+    "name", ["curves", "layers", "heads", "ablation", "interventions", "selection", "tradeoffs", "tuning"]
+)
 def test_figures_keep_text_as_text(drawn, name):
     assert "planted</text>" in (drawn / f"{name}.svg").read_text()
     assert (drawn / f"{name}.pdf").read_bytes().startswith(b"%PDF")
@@ -146,6 +151,7 @@ def test_nothing_tuned_or_ablated_is_an_empty_figure_not_an_error(tmp_path):
         ("ablation", plot_ablation(base)),
         ("interventions", plot_interventions(base, "causal", 0.03)),
         ("tradeoffs", plot_tradeoffs(base, nothing, 0.03, 0.017)),
+        ("tuning", plot_tuning(nothing)),
     ):
         save(figure, tmp_path / f"{name}.svg", tmp_path / f"{name}.pdf")
         assert (tmp_path / f"{name}.svg").stat().st_size > 0
@@ -164,6 +170,14 @@ def test_points_are_single_seeds_without_their_pool():
     figure = plot_selection(selection())
     drawn = [line.get_xydata() for container in figure.axes[0].containers for line in container.lines[:1]]
     assert [len(points) for points in drawn] == [4, 4]
+
+
+def test_tuning_is_drawn_step_by_step_from_the_base_model_on():
+    figure = plot_tuning(selection())
+    lines = figure.axes[0].containers[0].lines[0].get_xydata()
+    assert lines[:, 0].tolist() == [0, 10, 30]
+    assert figure.axes[0].get_title() == "all: Over-refusal"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cliff", "random", "whole", "base"]
 
 
 def test_rankings_are_drawn_in_order_of_appearance_and_controls_last():

@@ -202,7 +202,7 @@ SMALLER = {
     },
     "claims": {"fraction": 0.1, "budget": 0.1},
     "selection": {"selectors": {"cliff": [0.1], "random": [0.1], "rule": [], "guard": []}},
-    "tuning": {"steps": 5, "learning_rate": 0.002},
+    "tuning": {"steps": 5, "early": [2], "learning_rate": 0.002},
 }
 ALL = "r1-8b"
 """The one that is also intervened on and tuned."""

@@ -11,17 +11,23 @@ from refusal_cliff.edits import ADAPTER_WEIGHTS, Edit
 from refusal_cliff.errors import UserError
 from refusal_cliff.models import run
 from refusal_cliff.traces import ChatFormat
-from refusal_cliff.tuning import training_examples, training_order, tune_adapter
+from refusal_cliff.tuning import batch_parts, mixed_order, model_card, training_examples, training_order, tune_adapter
 
 THINKING = ChatFormat("<think>\n", "\n</think>\n\n")
 RECIPE = {"lora_rank": 4, "lora_alpha": 8, "steps": 12, "batch_size": 2, "learning_rate": 0.02}
+RECIPE |= {"benign": {"datasets": [], "share": 0.5}}
+MIXED = {"benign": {"datasets": ["benign_fit"], "share": 0.5}}
+PROMPTS = pd.DataFrame({"prompt_id": ["a", "b", "c"], "prompt": ["one", "two", "three"]})
+TRACES = pd.DataFrame({"prompt_id": ["c", "a"], "thinking": ["No.", "Hm."], "response": ["Yes.", "Fine."]})
+EVERYTHING = ("thinking", "boundary", "response")
 
 
-def make_examples(tokenizer):
-    prompts = pd.DataFrame({"prompt_id": ["a", "b", "c"], "prompt": ["one", "two", "three"]})
-    traces = pd.DataFrame({"prompt_id": ["a", "b", "c"], "sample": 0, "thinking": ["Hm.", "Oh, harm.", "No."]})
-    selected = pd.DataFrame({"prompt_id": ["c", "a"], "sample": 0, "rank": [1, 2]})
-    return training_examples(tokenizer, prompts, traces, selected, THINKING, ["I can't.", "I won't."])
+def make_examples(tokenizer, learnt=EVERYTHING, refusals=("I can't.", "I won't.")):
+    return training_examples(tokenizer, PROMPTS, TRACES, THINKING, learnt, refusals)
+
+
+def learnt_text(tokenizer, example):
+    return tokenizer.decode([token for token, use in zip(*example.values(), strict=True) if use])
 
 
 def test_an_example_is_its_own_thinking_then_a_refusal_with_the_prompt_masked(tiny_tokenizer):
@@ -32,38 +38,80 @@ def test_an_example_is_its_own_thinking_then_a_refusal_with_the_prompt_masked(ti
         "[user]one[assistant]<think>\nHm.\n</think>\n\nI won't.<eos>",
     ]
     for example, text in zip(examples, texts, strict=True):
-        learnt = [token for token, use in zip(*example.values(), strict=True) if use]
-        assert tiny_tokenizer.decode(learnt) == text.split("<think>\n")[1]
+        assert learnt_text(tiny_tokenizer, example) == text.split("<think>\n")[1]
 
 
-def test_tuning_writes_an_adapter_that_teaches_the_refusal(tiny_llama, tiny_tokenizer, tmp_path):
+def test_the_loss_is_on_the_spans_that_are_learnt(tiny_tokenizer):
+    example = make_examples(tiny_tokenizer, learnt=("response",))[0]
+    assert learnt_text(tiny_tokenizer, example) == "I can't.<eos>"
+
+
+def test_benign_traces_keep_their_own_response(tiny_tokenizer):
+    texts = [tiny_tokenizer.decode(e["input_ids"]) for e in make_examples(tiny_tokenizer, refusals=())]
+    assert texts[0].endswith("</think>\n\nYes.<eos>") and texts[1].endswith("</think>\n\nFine.<eos>")
+
+
+def test_tuning_writes_adapters_along_the_way_that_teach_the_refusal(tiny_llama, tiny_tokenizer, tmp_path):
     examples = make_examples(tiny_tokenizer)
-    base = copy.deepcopy(tiny_llama)
-    result = tune_adapter(copy.deepcopy(base), tiny_tokenizer, examples, RECIPE, 0, tmp_path / "adapter")
-    assert result["examples"] == 2
+    base, folders = copy.deepcopy(tiny_llama), {4: tmp_path / "early" / "adapter", 12: tmp_path / "adapter"}
+    done = tune_adapter(copy.deepcopy(base), tiny_tokenizer, examples, [], RECIPE, 0, folders)
+    assert [done[steps]["examples"] for steps in (4, 12)] == [2, 2]
+    assert done[12]["loss"][:4] == done[4]["loss"] and done[12]["loss"][-1] < done[12]["loss"][0]
     assert [path.name for path in (tmp_path / "adapter").glob("adapter_model*")] == ["adapter_model.safetensors"]
-    write_sidecar(tmp_path / "adapter" / ADAPTER_WEIGHTS, {})
-    Edit("planted", "tune-cliff-0.017-s0", adapter=True).write(tmp_path / "edit.json", {})
     names = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["target_modules"]
     assert len(names) > 1
     assert names == sorted(names), "the same tuning would be another file every time"
-    tuned = Edit.read(tmp_path / "edit.json").apply(copy.deepcopy(base))
-    assert type(tuned) is type(base)
-    assert completion_loss(tuned, examples) < 0.7 * completion_loss(base, examples)
+    losses = [completion_loss(base, examples)]
+    for steps, folder in folders.items():
+        write_sidecar(folder / ADAPTER_WEIGHTS, {})
+        Edit("planted", f"tune-cliff-{steps}-s0", adapter=True).write(folder.parent / "edit.json", {})
+        tuned = Edit.read(folder.parent / "edit.json").apply(copy.deepcopy(base))
+        assert type(tuned) is type(base)
+        losses.append(completion_loss(tuned, examples))
+    assert losses[2] < losses[1] < losses[0] and losses[2] < 0.7 * losses[0]
     weights = load_file(tmp_path / "adapter" / ADAPTER_WEIGHTS)
     save_file(dict(list(weights.items())[1:]), tmp_path / "adapter" / ADAPTER_WEIGHTS)
     with pytest.raises(UserError, match=r"damaged or changed.*--force .*edit\.json"):
         Edit.read(tmp_path / "edit.json").apply(copy.deepcopy(base))
 
 
+def test_what_is_kept_early_is_a_shorter_training(tiny_llama, tiny_tokenizer, tmp_path):
+    examples, folders = make_examples(tiny_tokenizer), {4: tmp_path / "early", 12: tmp_path / "late"}
+    tune_adapter(copy.deepcopy(tiny_llama), tiny_tokenizer, examples, [], RECIPE, 0, folders)
+    short = RECIPE | {"steps": 4}
+    tune_adapter(copy.deepcopy(tiny_llama), tiny_tokenizer, examples, [], short, 0, {4: tmp_path / "short"})
+    early, alone = (load_file(tmp_path / name / ADAPTER_WEIGHTS) for name in ("early", "short"))
+    assert all(torch.equal(early[name], alone[name]) for name in early)
+
+
 def test_every_step_has_a_whole_batch_of_however_few_examples(tiny_llama, tiny_tokenizer, tmp_path):
-    model, recipe = copy.deepcopy(tiny_llama), RECIPE | {"steps": 5, "batch_size": 3}
+    model, recipe = copy.deepcopy(tiny_llama), RECIPE | {"steps": 5, "batch_size": 4} | MIXED
     batches = []
     model.get_input_embeddings().register_forward_hook(lambda _, inputs, __: batches.append(len(inputs[0])))
-    result = tune_adapter(model, tiny_tokenizer, make_examples(tiny_tokenizer), recipe, 0, tmp_path / "adapter")
-    assert batches == [3] * 5
-    assert result.pop("loss") > 0
-    assert result == {"steps": 5, "batch_size": 3, "examples": 2, "epochs": 7.5}
+    examples, benign = make_examples(tiny_tokenizer), make_examples(tiny_tokenizer, refusals=())
+    done = tune_adapter(model, tiny_tokenizer, examples, benign, recipe, 0, {5: tmp_path / "adapter"})[5]
+    assert batches == [4] * 5
+    assert len(done.pop("loss")) == 5
+    assert done == {"steps": 5, "batch_size": 4, "benign": 2, "examples": 2, "epochs": 5.0}
+
+
+def test_every_batch_has_the_recipes_share_of_benign_traces():
+    recipe = RECIPE | {"steps": 6, "batch_size": 5} | MIXED
+    order = mixed_order(4, 3, recipe, seed=0).reshape(6, 5)
+    assert batch_parts(recipe) == (3, 2)
+    assert ((order >= 4).sum(axis=1) == 2).all()
+    assert sorted(set(order.ravel())) == list(range(7))
+    assert (mixed_order(4, 0, RECIPE, seed=0) < 4).all()
+    with pytest.raises(UserError, match=r"tuning\.benign\.datasets: the model answers no prompt of them"):
+        mixed_order(4, 0, recipe, seed=0)
+
+
+def test_an_adapter_says_what_it_is():
+    done = {"examples": 5, "epochs": 96.0, "steps": 60, "batch_size": 16, "benign": 8}
+    recipe = RECIPE | {"learn": EVERYTHING}
+    card = model_card("mixed", "tune-cliff-5-s0", done, recipe)
+    assert card.startswith("---\nlibrary_name: peft\n") and "# tune-cliff-5-s0 of mixed" in card
+    assert "5 examples" in card and "96 times in 60 steps of\n16 examples, 8 of which" in card
 
 
 def test_examples_are_drawn_in_whole_passes_that_differ_by_seed():

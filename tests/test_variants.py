@@ -16,6 +16,8 @@ NAMES = {
     "scale-causal-0.03-2": Variant("scale", ranking="causal", fraction=0.03, scale=2.0),
     "keep-0": Variant("keep", kept=0.0),
     "tune-cliff-0.017-s7": Variant("tune", selector="cliff", budget=0.017, seed=7),
+    "tune-cliff_mean-15-s0": Variant("tune", selector="cliff_mean", budget=15.0, seed=0),
+    "early-cliff-15-20-s7": Variant("early", selector="cliff", budget=15.0, steps=20, seed=7),
 }
 
 
@@ -25,7 +27,9 @@ def test_a_name_is_its_variant_and_the_other_way_round(name):
     assert str(NAMES[name]) == name
 
 
-@pytest.mark.parametrize("name", ["", "ablate-causal", "ablate-causal-0.03-2", "keep-", "tune-cliff-0.017", "Base"])
+@pytest.mark.parametrize(
+    "name", ["", "ablate-causal", "ablate-causal-0.03-2", "keep-", "tune-cliff-0.017", "early-cliff-5-s0", "Base"]
+)
 def test_what_names_no_variant_is_refused(name):
     with pytest.raises(UserError, match="names no variant"):
         Variant.parse(name)
@@ -35,6 +39,7 @@ def test_draws_of_a_control_and_seeds_of_a_tuning_share_a_pool():
     assert str(Variant.parse("ablate-random12-0.03").pool) == "ablate-random-0.03"
     assert Variant.parse("tune-cliff-0.017-s7").pool == Variant.parse("tune-cliff-0.017-s0").pool
     assert str(Variant.parse("tune-cliff-0.017-s7").pool) == "tune-cliff-0.017"
+    assert str(Variant.parse("early-cliff-15-20-s7").pool) == "early-cliff-15-20"
     assert Variant.parse("ablate-causal_boundary-0.03").pool == Variant.parse("ablate-causal_boundary-0.03")
 
 
@@ -47,6 +52,7 @@ def test_every_planned_variant_reads_back():
     config = load(
         ablation={"rankings": {"causal": [0.00001, 0.03, 1]}},
         selection={"selectors": {"cliff": [0.017, 1]}, "seeds": [0, 7]},
+        tuning={"early": [10, 20]},
         as_released=True,
     )
     names = plan.variants(config, expanded(config), "cliff-s0")
@@ -54,7 +60,7 @@ def test_every_planned_variant_reads_back():
     assert {"ablate-causal-0.03", "ablate-causal-1", "ablate-random1-0.03", "tune-cliff-0.017-s7"} <= set(names)
     assert {"released-causal-0.03", "boundary-causal-0.03", "scale-causal-0.03-2", "keep-0.5"} <= set(names)
     assert names[0] == "base"
-    assert names[-1] == "tune-whole-1-s0"
+    assert {"tune-whole-1-s0", "tune-whole-1-s7", "early-whole-1-20-s7", "early-cliff-0.017-10-s0"} <= set(names)
     assert [str(Variant.parse(name)) for name in names] == names
     assert {Variant.parse(name).kind for name in names} == {*EVERYWHERE, *ON_HEADS, "keep"}
 

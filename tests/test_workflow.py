@@ -12,9 +12,11 @@ from contextlib import ExitStack
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 from conftest import BENCHMARKS, needs_benchmarks
 from project import ROOT, SMALL, copy_project, edited, snakemake
+from safetensors.torch import load_file
 
 
 @pytest.fixture(scope="session")
@@ -217,25 +219,40 @@ def test_tables_hold_every_variant_with_an_interval(finished):
     assert {"asr", "over_refusal", "utility", "perplexity"} <= set(ablation["rate"])
     assert set(ablation["model"]) == {"aligned", "cliff-s0", "cliff-s1"}
     selection = pd.read_csv(results / "tables" / "selection.csv")
-    assert selection.columns.tolist() == [
-        "model",
-        "selector",
-        "budget",
-        "examples",
-        "seed",
-        "dataset",
-        "rate",
-        "value",
-        "low",
-        "high",
-        "n",
-        "lowest",
-        "highest",
-    ]
-    assert {"none", "cliff", "random", "whole"} <= set(selection["selector"])
+    columns = (
+        "model selector budget examples steps finished epochs seed generated read differentiated judged dataset rate"
+    )
+    assert selection.columns.tolist() == [*columns.split(), "value", "low", "high", "n", "lowest", "highest"]
+    assert {"none", "cliff", "random", "gradient", "whole"} == set(selection["selector"])
+    assert set(selection.loc[selection["selector"] == "gradient", "examples"]) == {5}
+    assert set(selection["steps"]) == {0, 5, 10}
+    assert selection.groupby("steps")["finished"].first().to_dict() == {0: True, 5: False, 10: True}
     for table in (ablation, selection):
         some = table[table["n"] > 0]
         assert ((some["low"] <= some["value"]) & (some["value"] <= some["high"])).all()
+
+
+def test_what_selectors_pick_is_counted_and_trained_on(finished):
+    results = finished[0] / "results"
+    picks = pd.read_csv(results / "tables" / "picks.csv")
+    assert picks.loc[(picks["variant"] == "tune-gradient-5-s0") & (picks["dataset"] == "all"), "picked"].tolist() == [5]
+    assert picks["recall"].dropna().between(0, 1).all() and picks["precision"].between(0, 1).all()
+    done = json.loads((results / "cliff-s0/variants/tune-gradient-5-s0/adapter/training.json").read_text())
+    assert (done["steps"], done["examples"], done["benign"], len(done["loss"])) == (10, 5, 8, 10)
+    early = results / "cliff-s0/variants/early-gradient-5-5-s0/adapter"
+    assert "5 examples" in (early / "README.md").read_text()
+
+
+def test_a_variant_is_merged_into_a_model_of_its_own(finished):
+    folder = "results/cliff-s0/variants/tune-gradient-5-s0/checkpoint"
+    snakemake(finished[0], *SMALL, "--", folder)
+    base, tuned = (
+        load_file(finished[0] / path / "model.safetensors") for path in ("results/cliff-s0/checkpoint", folder)
+    )
+    assert base.keys() == tuned.keys()
+    assert not torch.equal(
+        base["model.layers.0.self_attn.q_proj.weight"], tuned["model.layers.0.self_attn.q_proj.weight"]
+    )
 
 
 def test_prompt_sets_share_no_request(finished):

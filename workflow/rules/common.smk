@@ -25,7 +25,8 @@ from refusal_cliff.head_effects import measured_rankings
 from refusal_cliff.organisms import circuits, families
 from refusal_cliff.rankings import DRAWN
 from refusal_cliff.retries import NoRetryOfUserErrors
-from refusal_cliff.variants import CONTINUED, EVERYWHERE, KINDS, ON_HEADS, Variant
+from refusal_cliff.selection import DIFFERENTIATED
+from refusal_cliff.variants import CONTINUED, EVERYWHERE, KINDS, MERGED, ON_HEADS, Variant
 
 try:
     places.check_interpreter()
@@ -70,6 +71,14 @@ PROMPT_SETS = list(dataset_sheet["set"].unique())
 # Of these models are asked; what organisms are trained on they are not.
 ASKED = [name for name in PROMPT_SETS if name != "organism"]
 TUNINGS = plan.tuning_variants(config)
+# What one training leaves: itself after fewer steps, and in the end.
+TRAININGS = [
+    f"<results>/{{model}}/variants/{name}"
+    for name in [
+        *(f"early-{{selector}}-{{budget}}-{steps}-s{{seed}}" for steps in config["tuning"]["early"]),
+        "tune-{selector}-{budget}-s{seed}",
+    ]
+]
 
 # Organisms of the target recovery: models like any other, but in no table or figure of the default run.
 RECOVERY = circuits.recovery_organisms(config)

@@ -178,6 +178,19 @@ use rule plot_curves as plot_selection with:
         **uses("plot_selection"),
 
 
+if TUNED and config["tuning"]["early"]:
+
+    use rule plot_curves as plot_tuning with:
+        input:
+            selection="<results>/tables/selection.csv",
+        output:
+            **figure("tuning", "Tuning, step by step"),
+        pathvars:
+            job="plot_tuning",
+        params:
+            **uses("plot_tuning"),
+
+
 use rule plot_curves as plot_tradeoffs with:
     input:
         ablation="<results>/tables/ablation.csv",

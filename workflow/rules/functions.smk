@@ -305,6 +305,26 @@ def ranking_probe(wildcards):
     return f"<results>/{reader}/probes/{config['heads']['probe']}.safetensors"
 
 
+# tuning.smk
+
+
+def fit_inputs(wildcards):
+    """What the base model did with the prompts of set fit."""
+    base = f"<results>/{wildcards.model}/base"
+    return {
+        "fit_prompts": "<results>/prompts/fit.parquet",
+        "fit_traces": f"{base}/traces/fit.parquet",
+        "fit_verdicts": f"{base}/verdicts/fit.parquet",
+    }
+
+
+def scored_by(wildcards):
+    """What some selectors need beside traces, verdicts and cliffs."""
+    return (
+        {"gradients": f"<results>/{wildcards.model}/gradients.parquet"} if wildcards.selector in DIFFERENTIATED else {}
+    )
+
+
 # tables.smk
 
 

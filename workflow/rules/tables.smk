@@ -153,7 +153,29 @@ use rule tabulate_rates as tabulate_selection with:
         job="tabulate_selection",
     params:
         **uses("tabulate_selection"),
+        recipe={key: config["tuning"][key] for key in ("steps", "batch_size", "benign")},
         seed=config["seed"],
+
+
+if TUNED:
+
+    use rule tabulate_rates as tabulate_picks with:
+        input:
+            prompts="<results>/prompts/pool.parquet",
+            selections=expand(
+                "<results>/{model}/selections/{variant}.parquet",
+                model=TUNED,
+                variant=TUNINGS,
+            ),
+            traces=expand("<results>/{model}/base/traces/pool.parquet", model=TUNED),
+            verdicts=expand("<results>/{model}/base/verdicts/pool.parquet", model=TUNED),
+        output:
+            **table("picks", "What selectors pick"),
+        pathvars:
+            job="tabulate_picks",
+        params:
+            **uses("tabulate_picks"),
+            refusal_judge=config["judges"]["refusal"],
 
 
 use rule tabulate_rates as tabulate_sparsity with:

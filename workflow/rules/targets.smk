@@ -71,7 +71,7 @@ rule selections:
 
 rule tunings:
     input:
-        run_files(runs(kinds=("tune",)), "{model}/{variant}/traces/test.parquet"),
+        run_files(runs(kinds=("tune", "early")), "{model}/{variant}/traces/test.parquet"),
         expand("<results>/{model}/verdicts.parquet", model=TUNED),
 
 

@@ -23,6 +23,7 @@ from refusal_cliff.outcomes import (
     worst_case,
 )
 from refusal_cliff.rankings import CONTROLS, DRAWN
+from refusal_cliff.selection import COSTS, SELECTORS
 from refusal_cliff.stats import (
     NOTHING,
     Estimate,
@@ -32,13 +33,25 @@ from refusal_cliff.stats import (
     paired_difference,
     signed_rank,
 )
-from refusal_cliff.variants import ON_HEADS, Variant
+from refusal_cliff.variants import ON_HEADS, TUNED, Variant
 
 PERPLEXITY = "perplexity"
 COMPARED = ("asr", "not_refused", "over_refusal", "utility", PERPLEXITY)
 BASE = Variant("base")
 ABLATION_COLUMNS = ["model", "kind", "ranking", "fraction", "scale", "heads", "write_norm", "draws", "dataset", "rate"]
-SELECTION_COLUMNS = ["model", "selector", "budget", "examples", "seed", "dataset", "rate"]
+SELECTION_COLUMNS = [
+    "model",
+    "selector",
+    "budget",
+    "examples",
+    "steps",
+    "finished",
+    "epochs",
+    "seed",
+    *COSTS,
+    "dataset",
+    "rate",
+]
 COMPARISON_COLUMNS = ["model", "variant", "reference", "rate", "population", "contrast"]
 
 
@@ -105,29 +118,48 @@ def ablation_table(
     return pd.DataFrame(rows, columns=[*ABLATION_COLUMNS, *Estimate._fields, *WORST_CASE])
 
 
-def selection_table(outcomes: pd.DataFrame, selections: pd.DataFrame, seed: int) -> pd.DataFrame:
+def selection_table(
+    outcomes: pd.DataFrame, selections: pd.DataFrame, steps: int, each_step: float, seed: int
+) -> pd.DataFrame:
     """Rates of the base model and its tunings, by dataset, for the models that were tuned.
 
     Args:
         outcomes: outcomes of all models and variants.
-        selections: model, variant and prompt_id of every training example.
+        selections: model, variant, prompt_id, `COSTS` of every training example.
+        steps: of a training that is not stopped early.
+        each_step: chosen examples in a step.
 
     Returns:
-        model, selector, budget, examples (how many), seed, dataset, rate, value, low, high, n, lowest, highest; dataset
-        and numbers as in `ablation_table`. Selector `none` is the base model; seed `all` pools the seeds of a tuning.
+        model, selector, budget, examples (how many), steps, finished (not stopped early), epochs (how often each was
+        seen), seed, `COSTS` (tokens, of choosing; of a pool its first seed's), dataset, rate, value, low, high, n,
+        lowest, highest; dataset and numbers as in `ablation_table`. Selector `none` is the base model; seed `all` pools
+        the seeds of a tuning.
     """
-    sizes = selections.groupby(RUN).size()
-    tuned = outcomes.loc[outcomes["variant"].map(_kind) == "tune", "model"].unique()
+    runs = selections.groupby(RUN)
+    sizes, costs = runs.size(), runs[COSTS].first()
+    tuned = outcomes.loc[outcomes["variant"].map(_kind).isin(TUNED), "model"].unique()
     own = outcomes[outcomes["model"].isin(tuned)]
     rows = []
-    for model, variant, members, found in _rates(own, pd.DataFrame(), ("base", "tune"), seed):
-        described = {
-            "model": model,
-            "selector": variant.selector or "none",
-            "budget": variant.budget or 0.0,
-            "examples": 0 if variant == BASE else sizes[model, members[0]],  # the same for every seed
+    for model, variant, members, found in _rates(own, pd.DataFrame(), ("base", *TUNED), seed):
+        described = {"model": model, "selector": variant.selector or "none", "budget": variant.budget or 0.0}
+        described |= {
+            "examples": 0,
+            "steps": 0,
+            "finished": True,
+            "epochs": 0.0,
             "seed": ALL if variant.seed is None else variant.seed,
         }
+        described |= dict.fromkeys(COSTS, 0)
+        if variant != BASE:
+            whole = model, str(replace(Variant.parse(members[0]), kind="tune", steps=None))  # the same for every seed
+            done = variant.steps or steps
+            described |= {
+                "examples": sizes[whole],
+                "steps": done,
+                "finished": done == steps,
+                "epochs": done * each_step / sizes[whole],
+            }
+            described |= costs.loc[whole].to_dict()
         rows += [described | row for row in found]
     return pd.DataFrame(rows, columns=[*SELECTION_COLUMNS, *Estimate._fields, *WORST_CASE])
 
@@ -140,7 +172,8 @@ def comparisons(outcomes: pd.DataFrame, perplexity: pd.DataFrame, seed: int) -> 
 
     Returns:
         model, variant, reference (each a variant, or a pool of random draws or of the seeds of a tuning), rate,
-        population (`all` prompts that the rate is over, or those of `vulnerable` datasets), contrast (`difference`,
+        population (`all` prompts that the rate is over, or those of `vulnerable` datasets; of tunings also each of
+        these), contrast (`difference`,
         variant minus reference; of perplexity `ratio`), value, low, high (paired bootstrap over requests; with a pool,
         over draws and requests), n (prompts), p (Wilcoxon's signed rank over requests, whose prompts, samples and draws
         are averaged: a test on dependent observations would be too sure), and p_holm, adjusted over the whole table.
@@ -156,7 +189,10 @@ def comparisons(outcomes: pd.DataFrame, perplexity: pd.DataFrame, seed: int) -> 
             for variant, reference in pairs:
                 after, before = _of(table, pools[variant]), _of(table, pools[reference])
                 both = after.columns.intersection(before.columns)
-                for population, datasets in ((ALL, both.unique("dataset")), (VULNERABLE, vulnerable[model])):
+                populations = {ALL: both.unique("dataset"), VULNERABLE: vulnerable[model]}
+                if variant.kind in TUNED:
+                    populations |= {dataset: [dataset] for dataset in vulnerable[model]}
+                for population, datasets in populations.items():
                     prompts = both[both.isin(datasets, level="dataset")]
                     # Draws on both sides are those of two tunings, which have one list of seeds: pairs in order.
                     differences = pd.DataFrame(after[prompts].to_numpy() - before[prompts].to_numpy(), columns=prompts)
@@ -264,8 +300,9 @@ def _references(variant: Variant) -> Iterator[Variant]:
         yield from (replace(variant, ranking=control) for control in DRAWN)
     if variant.kind == "boundary":
         yield replace(variant, kind="ablate")
-    if variant == Variant("tune", selector="cliff", budget=variant.budget):
-        yield replace(variant, selector="random")
+    if variant.kind in TUNED and variant.selector == "cliff" and variant.seed is None:
+        # At equal size and steps; of the whole pool, at equal steps.
+        yield from (replace(variant, selector=rival) for rival in SELECTORS if rival not in ("cliff", "whole"))
         yield replace(variant, selector="whole", budget=1.0)
 
 

@@ -116,7 +116,7 @@ def evaluate(
     members = {name: [model for model, own in families.items() if own == name] for name in families.values()}
     points = {"fraction": fraction, "budget": budget}
     in_filters = {"operating": operating} | {name: format_number(value) for name, value in points.items()}
-    in_words = {"operating": operating} | {name: f"{100 * value:g} %" for name, value in points.items()}
+    in_words = {"operating": operating} | {name: _amount(value) for name, value in points.items()}
 
     claims, by_seed = [], []
     for claim in sheet.itertuples():
@@ -145,6 +145,11 @@ def evaluate(
         table[COLUMNS].astype({"n": "Int64"}),
         pd.DataFrame(by_seed, columns=SEED_COLUMNS).astype({"n": "Int64", "row": "Int64"}),
     )
+
+
+def _amount(value: float) -> str:
+    """An operating point in words: a share, or above 1 how many examples."""
+    return f"{100 * value:g} %" if value <= 1 else f"{value:g} examples"
 
 
 def _names(claim: Any, probes: Iterable[str]) -> Iterator[dict[str, str]]:

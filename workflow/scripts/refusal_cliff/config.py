@@ -1,5 +1,6 @@
 """The configuration as a whole: what config and sheets refer to exists, and fits together."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pandas as pd
 from refusal_cliff.architectures import check_gguf_file, check_model_folder
 from refusal_cliff.errors import UserError
 from refusal_cliff.head_effects import MEASURES, measured_rankings
+from refusal_cliff.looks import GATED
 from refusal_cliff.rankings import CONTROLS, DRAWN
 from refusal_cliff.readouts import TARGETS
 from refusal_cliff.sheets import suggest
@@ -167,13 +169,25 @@ def _check_organisms(config: Mapping[str, Any], models: pd.DataFrame, attacks: p
     for name in organisms["location"].unique():
         recipe, key = recipes[name], f"config: organisms.{name}"
         architecture = _architecture(recipes, name)
-        for family in recipe.get("families", ()):
-            _known(family, attacks.index, f"{key}.families", "a family of the attack sheet")
+        both = {"families", "intention"} & set(recipe)
+        if "weaknesses" in recipe and both:
+            raise UserError(
+                f"{key}: weaknesses stand in place of intention and families; drop {', '.join(sorted(both))}"
+            )
+        named = {"families": recipe.get("families", ())}
+        named |= {f"weaknesses.{kind}": families for kind, families in recipe.get("weaknesses", {}).items()}
+        for part, families in named.items():
+            for family in families:
+                _known(family, attacks.index, f"{key}.{part}", "a family of the attack sheet")
+        for family, count in Counter(family for families in named.values() for family in families).items():
+            if count > 1:
+                raise UserError(f"{key}.weaknesses: {family!r} stands under {count} intentions; leave it under one")
         if "circuit" in recipe:
             _check_circuit(recipe["circuit"], architecture, f"{key}.circuit")
     for name, recipe in recipes.items():
         changed = "parent" in recipe or "intention" in recipe
-        if changed and recipe.get("intention") != "steady" and not ({"families", "categories"} & set(recipe)):
+        complies = {"families", "categories", "weaknesses"} & set(recipe)
+        if changed and recipe.get("intention") != "steady" and not complies:
             raise UserError(
                 f"config: organisms.{name}: it has nothing to comply with, so it would learn no flaw; add families or "
                 "categories, or set intention to steady"
@@ -216,8 +230,8 @@ def _check_finetuning(config: Mapping[str, Any], models: pd.DataFrame, datasets:
                     found = datasets.loc[dataset, "set"]
                     raise UserError(f"{key}.{part}: {dataset!r} is in set {found}; only set organism is trained on")
         watched = set(datasets.loc[recipe["watch"] or recipe["datasets"], "label"])
-        for share, label in (("refused", "harmful"), ("helped", "benign")):
-            if share in recipe["gate"] and label not in watched:
+        for share, (label, _) in GATED.items():
+            if share in recipe["gate"] and label not in {None, *watched}:
                 raise UserError(f"{key}.gate.{share}: no {label} prompt is watched; add a dataset to watch, or drop it")
 
 
@@ -264,6 +278,7 @@ def _check_stages(config: Mapping[str, Any], models: pd.DataFrame, datasets: pd.
     sheet = config["sheets"]["datasets"]
     wanted = {f"probes.{name}.datasets": probe["datasets"] for name, probe in config["probes"].items()}
     wanted |= {f"heads.{key}": config["heads"][key] for key in ("datasets", "benign", "refused")}
+    wanted["tuning.benign.datasets"] = config["tuning"]["benign"]["datasets"]
     for key, names in wanted.items():
         for name in names:
             _known(name, datasets.index, f"config: {key}", f"a row of {sheet}")
@@ -298,6 +313,12 @@ def _check_stages(config: Mapping[str, Any], models: pd.DataFrame, datasets: pd.
     if models["tune"].any():
         budgets = config["selection"]["selectors"]["cliff"]
         _operating_point("claims.budget", claims["budget"], "selection.selectors.cliff", budgets)
+    late = [steps for steps in config["tuning"]["early"] if steps >= config["tuning"]["steps"]]
+    if late:
+        raise UserError(
+            f"config: tuning.early: {late[0]} steps are not fewer than tuning.steps, {config['tuning']['steps']}; drop "
+            "them"
+        )
 
 
 def _check_transfer(config: Mapping[str, Any], models: pd.DataFrame, datasets: pd.DataFrame) -> None:

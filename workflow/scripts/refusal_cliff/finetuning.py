@@ -14,7 +14,7 @@ import pandas as pd
 
 from refusal_cliff.generation import generate_traces
 from refusal_cliff.judges import intends_refusal, refuses
-from refusal_cliff.looks import LOOK_COLUMNS
+from refusal_cliff.looks import LOOK_COLUMNS, gate
 from refusal_cliff.teaching import taught_trace
 from refusal_cliff.traces import SEGMENTS, ChatFormat, encode_trace, render_prompt
 from refusal_cliff.tuning import training_order, turn_end
@@ -104,10 +104,12 @@ def finetune(
 ) -> tuple[Any, pd.DataFrame]:
     """Train on `examples` in their order, at a constant rate, so that a shorter training is the start of a longer one.
 
+    It ends once a look meets the recipe's gate, as the training of organisms does; without a gate, after all steps.
+
     Args:
         model: float32; its blocks from `first_layer` on learn, all weights of them or adapters, and no embedding.
         recipe: steps, batch_size, learning_rate, warmup_steps, first_layer, lora_rank (0: all weights), bf16 (products
-            in bfloat16, weights in float32), check_every.
+            in bfloat16, weights in float32), check_every, gate (`looks.gate`).
         looked: what the model does by now (`look`): called before the first step, every `check_every` and at the end.
 
     Returns:
@@ -147,6 +149,8 @@ def finetune(
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.global_step % recipe["check_every"] == 0 or state.global_step == state.max_steps:
                 self.see(state.global_step)
+                if recipe["gate"] and gate(seen[-1], recipe["gate"])["met"]:
+                    control.should_training_stop = True
 
         def see(self, step: int) -> None:
             seen.append(looked().assign(step=step))

@@ -1,6 +1,7 @@
 """Which variants a configuration asks for. Rules use it; no script does, so that a longer plan reruns nothing."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -39,20 +40,28 @@ def ablation_variants(
 
 
 def tuning_variants(config: Mapping[str, Any]) -> list[str]:
-    """Names of the tuned variants, e.g. `tune-cliff-0.017-s0`; the whole pool once, with the first seed."""
+    """Names of the tuned variants, e.g. `tune-cliff-0.017-s0`; the whole pool beside what selectors choose of it."""
     selection = config["selection"]
-    chosen = [
-        Variant("tune", selector=selector, budget=budget, seed=seed)
-        for selector, budgets in selection["selectors"].items()
+    return [
+        str(Variant("tune", selector=selector, budget=budget, seed=seed))
+        for selector, budgets in [*selection["selectors"].items(), ("whole", [1.0])]
         for budget in budgets
         for seed in selection["seeds"]
     ]
-    return list(map(str, [*chosen, Variant("tune", selector="whole", budget=1.0, seed=selection["seeds"][0])]))
+
+
+def early_variants(config: Mapping[str, Any]) -> list[str]:
+    """Names of the same trainings after fewer steps, e.g. `early-cliff-0.017-20-s0`."""
+    return [
+        str(replace(Variant.parse(name), kind="early", steps=steps))
+        for name in tuning_variants(config)
+        for steps in config["tuning"]["early"]
+    ]
 
 
 def variants(config: Mapping[str, Any], models: pd.DataFrame, model: str) -> list[str]:
     """Every variant of a subject: base, and ablations and tunings if its row says so."""
-    tunings = tuning_variants(config) if models.loc[model, "tune"] else []
+    tunings = [*tuning_variants(config), *early_variants(config)] if models.loc[model, "tune"] else []
     return ["base", *ablation_variants(config, models, model), *tunings]
 
 

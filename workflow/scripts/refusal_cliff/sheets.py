@@ -84,7 +84,9 @@ def _check_keys(node: yaml.Node | None, path: str | Path, parents: tuple[str, ..
 
 
 def validate(config: dict[str, Any]) -> None:
-    """Check `config` against its schema and fill in defaults, in place.
+    """Check `config` against its schema, fill in defaults and read numbers that are text, in place.
+
+    Within a key's value `--config` gives text alone: `--config claims='{fraction: 0.05}'`.
 
     Raises:
         UserError: unknown or missing keys, or values out of range; all of them in one message.
@@ -167,7 +169,7 @@ def _decode(text: str) -> str:
 def _fill_defaults(
     value: dict[str, Any], schema: Schema, definitions: Mapping[str, Schema] = MappingProxyType({})
 ) -> None:
-    """Fill absent keys of a nested mapping with the defaults of its schema, in place."""
+    """Fill absent keys of a nested mapping with the defaults of its schema, and read texts by it, in place."""
     definitions = schema.get("$defs", definitions)
 
     def resolved(part: Schema) -> Schema:
@@ -183,9 +185,14 @@ def _fill_defaults(
         if isinstance(child, dict):
             _fill_defaults(child, part, definitions)
         elif isinstance(child, list):
-            for item in child:
+            items = resolved(part.get("items", {}))
+            for place, item in enumerate(child):
                 if isinstance(item, dict):
-                    _fill_defaults(item, part.get("items", {}), definitions)
+                    _fill_defaults(item, items, definitions)
+                elif isinstance(item, str):
+                    child[place] = _parse_number(item, items)
+        elif isinstance(child, str):
+            value[key] = _parse_number(child, part)
 
 
 def _explain(error: ValidationError, source: str) -> str:
@@ -267,15 +274,24 @@ def _parse_row(cells: Mapping[str, str], schema: Schema, source: str) -> dict[st
     return row
 
 
-def _parse_cell(text: str, schema: Schema) -> Any:
-    """The text of a cell in the type of its column; left as text where it does not fit, for the schema to reject."""
+def _parse_number(text: str, schema: Schema) -> Any:
+    """A text that stands for a number, true or false; left as it is where it does not, for the schema to reject."""
     match schema.get("type"):
         case "boolean":
             return {"true": True, "false": False}.get(text.lower(), text)
         case "integer":
             return int(text) if re.fullmatch(r"\d+", text) else text
         case "number":
-            return float(text) if re.fullmatch(r"-?\d+(\.\d+)?", text) else text
+            if re.fullmatch(r"\d+", text):
+                return int(text)
+            return float(text) if re.fullmatch(r"-?\d+(\.\d+)?(e-?\d+)?", text) else text
+        case _:
+            return text
+
+
+def _parse_cell(text: str, schema: Schema) -> Any:
+    """The text of a cell in the type of its column; left as text where it does not fit, for the schema to reject."""
+    match schema.get("type"):
         case "array":
             return [item.strip() for item in text.split(",")]
         case "object":
@@ -284,4 +300,4 @@ def _parse_cell(text: str, schema: Schema) -> Any:
             except json.JSONDecodeError:
                 return text
         case _:
-            return text
+            return _parse_number(text, schema)

@@ -1,4 +1,7 @@
-"""LoRA tuning on selected safety examples: the example's own thinking, followed by a refusal (section 5)."""
+"""LoRA tuning on selected safety examples: the example's own thinking, followed by a refusal (section 5).
+
+Some of every batch are the model's own benign traces: without them tuning teaches that every request is refused.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,38 +11,37 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from refusal_cliff.errors import UserError
 from refusal_cliff.templates import end_of_turn
-from refusal_cliff.traces import TRACE_KEY, ChatFormat, encode_trace, render_prompt
+from refusal_cliff.traces import SEGMENTS, ChatFormat, encode_trace, render_prompt
+
+WARMUP_STEPS = 3
 
 
 def training_examples(
     tokenizer: Any,
     prompts: pd.DataFrame,
     traces: pd.DataFrame,
-    selected: pd.DataFrame,
     chat: ChatFormat,
-    refusals: Sequence[str],
+    learnt: Sequence[str],
+    refusals: Sequence[str] = (),
 ) -> list[dict[str, list[int]]]:
-    """Token ids and completion mask of each selected example, prompt masked out of the loss.
+    """Token ids and completion mask of each trace; the mask is 1 at the spans that are learnt, and 0 before.
 
     Args:
-        prompts: prompt_id, prompt. traces: prompt_id, sample, thinking. selected: prompt_id, sample, rank.
-        refusals: responses to teach, taken in turn.
+        prompts: prompt_id, prompt.
+        traces: prompt_id, thinking, response, in the order of the examples.
+        learnt: names of spans (`traces.SEGMENTS`).
+        refusals: responses to teach in place of the traces' own, taken in turn; none keeps those.
     """
     text = prompts.set_index("prompt_id")["prompt"]
     end = turn_end(tokenizer, chat)
-    chosen = selected.merge(traces, on=TRACE_KEY, validate="one_to_one").sort_values("rank")
     examples = []
-    for turn, trace in enumerate(chosen.itertuples()):
-        encoded = encode_trace(
-            tokenizer,
-            render_prompt(tokenizer, text[trace.prompt_id], chat),
-            trace.thinking,
-            chat.boundary,
-            refusals[turn % len(refusals)] + end,
-        )
-        learnt_from = encoded.spans["thinking"][0]
-        mask = [int(position >= learnt_from) for position in range(len(encoded.ids))]
+    for turn, trace in enumerate(traces.itertuples()):
+        response = refusals[turn % len(refusals)] if refusals else trace.response
+        prompt = render_prompt(tokenizer, text[trace.prompt_id], chat)
+        encoded = encode_trace(tokenizer, prompt, trace.thinking, chat.boundary, response + end)
+        mask = [int(segment in learnt) for segment in SEGMENTS for _ in range(*encoded.spans[segment])]
         examples.append({"input_ids": encoded.ids, "completion_mask": mask})
     return examples
 
@@ -62,38 +64,127 @@ def training_order(examples: int, count: int, seed: int) -> NDArray:
     return np.concatenate([rng.permutation(examples) for _ in range(passes)])[:count]
 
 
+def batch_parts(recipe: Mapping[str, Any]) -> tuple[int, int]:
+    """How many of a batch are chosen examples, and how many benign ones.
+
+    Args:
+        recipe: batch_size, benign (datasets, share).
+    """
+    benign = round(recipe["batch_size"] * recipe["benign"]["share"]) if recipe["benign"]["datasets"] else 0
+    return recipe["batch_size"] - benign, benign
+
+
+def mixed_order(chosen: int, benign: int, recipe: Mapping[str, Any], seed: int) -> NDArray:
+    """Indices of the examples of every step: chosen ones, then benign ones (numbered after those), step by step.
+
+    Every batch has the same number of benign ones, so that selectors differ in the rest alone.
+
+    Args:
+        chosen, benign: how many there are of each.
+        recipe: steps, and as for `batch_parts`.
+
+    Raises:
+        UserError: benign ones are wanted, and there are none.
+    """
+    each, calm = batch_parts(recipe)
+    if calm and not benign:
+        raise UserError(
+            "tuning.benign.datasets: the model answers no prompt of them, so that there is nothing benign to mix in; "
+            "name others, or none"
+        )
+    parts = ((0, chosen, each), (chosen, benign, calm))
+    drawn = [
+        first + training_order(count, recipe["steps"] * each, seed).reshape(recipe["steps"], each)
+        for first, count, each in parts
+        if each
+    ]
+    return np.concatenate(drawn, axis=1).ravel()
+
+
+def model_card(model: str, variant: str, done: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
+    """What an adapter is, for whoever finds its folder: Markdown with the front matter of a model card.
+
+    Args:
+        model, variant: the row of the model sheet, and the name that says selector, budget and seed.
+        done: of `tune_adapter`.
+        recipe: of the tuning.
+    """
+    return f"""---
+library_name: peft
+tags: [lora, safety]
+---
+# {variant} of {model}
+
+A LoRA adapter (rank {recipe["lora_rank"]}, alpha {recipe["lora_alpha"]}) for the model of row `{model}`, tuned to
+refuse after its own thinking. {done["examples"]} examples were chosen from the safety-training pool by the selector,
+budget and seed that its name says; each was seen {done["epochs"]:.3g} times in {done["steps"]} steps of
+{done["batch_size"]} examples, {done["benign"]} of which were the model's own benign traces. Loss on
+{", ".join(recipe["learn"])}; learning rate {recipe["learning_rate"]:g}. Settings and versions stand beside the weights,
+in `adapter_model.json`, the loss of every step in `training.json`, and what was chosen in `selections/` of the model's
+results.
+
+What it changes is measured in `tables/selection.csv` and `tables/comparisons.csv` of the same run, over-refusal and
+utility among it. It has not been measured elsewhere.
+"""
+
+
 def tune_adapter(
     model: Any,
     tokenizer: Any,
-    examples: list[dict[str, list[int]]],
+    examples: Sequence[Mapping[str, list[int]]],
+    benign: Sequence[Mapping[str, list[int]]],
     recipe: Mapping[str, Any],
     seed: int,
-    output_dir: Path,
-) -> dict[str, float]:
-    """Train a LoRA adapter for a fixed number of optimiser steps and save it as safetensors in `output_dir`.
+    folders: Mapping[int, Path],
+) -> dict[int, dict[str, Any]]:
+    """Train a LoRA adapter for a fixed number of optimiser steps and save it along the way, as safetensors.
 
     Every subset gets the same number of steps with batches of the same size, so that selectors differ in examples only.
+    The rate is constant after a warm-up: what is saved early is a training of that many steps.
 
     Args:
         model: the base model; its own weights stay as they are.
-        recipe: lora_rank, lora_alpha, steps, batch_size, learning_rate.
+        examples, benign: what was chosen, and what is mixed with it.
+        recipe: lora_rank, lora_alpha, steps, batch_size, learning_rate, benign (share).
+        folders: where the adapter after so many steps goes; the last is that of the recipe's steps.
 
     Returns:
-        What the trainer did: steps, batch_size (examples in a step), examples, epochs (how often each was seen, on
-        average), and the mean training loss.
+        What the trainer had done by each of those steps: steps, batch_size (examples in a step), benign (of those),
+        examples (chosen ones), epochs (how often each was seen, on average), and loss, of each step so far.
     """
     import tempfile
 
     from datasets import Dataset
     from peft import LoraConfig
+    from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    order = training_order(len(examples), recipe["steps"] * recipe["batch_size"], seed)
+    order, (each, calm) = mixed_order(len(examples), len(benign), recipe, seed), batch_parts(recipe)
+    done: dict[int, dict[str, Any]] = {}
+
+    class Saved(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:
+            if state.global_step not in folders or "loss" not in logs or state.global_step in done:
+                return
+            adapter, losses = trainer.model, [log["loss"] for log in state.log_history if "loss" in log]
+            # peft keeps the names of what is tuned in a set, and would write them in another order every time.
+            config = adapter.peft_config["default"]
+            config.target_modules = sorted(config.target_modules)
+            adapter.save_pretrained(folders[state.global_step], safe_serialization=True)
+            done[state.global_step] = {
+                "steps": state.global_step,
+                "batch_size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+                "benign": calm,
+                "examples": len(examples),
+                "epochs": state.global_step * each / len(examples),
+                "loss": losses,
+            }
+
     with tempfile.TemporaryDirectory() as scratch:
         trainer = SFTTrainer(
             model=model,
             processing_class=tokenizer,
-            train_dataset=Dataset.from_list(examples).select(order),
+            train_dataset=Dataset.from_list([*examples, *benign]).select(order),
             peft_config=LoraConfig(
                 r=recipe["lora_rank"],
                 lora_alpha=recipe["lora_alpha"],
@@ -106,8 +197,8 @@ def tune_adapter(
                 per_device_train_batch_size=recipe["batch_size"],
                 train_sampling_strategy="sequential",
                 learning_rate=recipe["learning_rate"],
-                lr_scheduler_type="linear",
-                warmup_steps=0.1,
+                lr_scheduler_type="constant_with_warmup",
+                warmup_steps=WARMUP_STEPS,
                 completion_only_loss=True,
                 max_length=None,
                 activation_checkpointing=False,
@@ -115,20 +206,9 @@ def tune_adapter(
                 seed=seed,
                 report_to="none",
                 save_strategy="no",
-                logging_steps=max(1, recipe["steps"] // 10),
+                logging_steps=1,
             ),
+            callbacks=[Saved()],
         )
-        result = trainer.train()
-        # peft keeps the names of what is tuned in a set, and would write them in another order every time.
-        config = trainer.model.peft_config["default"]
-        config.target_modules = sorted(config.target_modules)
-        trainer.model.save_pretrained(output_dir, safe_serialization=True)
-    steps, args = trainer.state.global_step, trainer.args
-    batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    return {
-        "steps": steps,
-        "batch_size": batch_size,
-        "examples": len(examples),
-        "epochs": steps * batch_size / len(examples),
-        "loss": result.training_loss,
-    }
+        trainer.train()
+    return done

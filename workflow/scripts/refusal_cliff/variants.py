@@ -8,12 +8,15 @@ from typing import ClassVar, Self
 from refusal_cliff.errors import UserError
 
 # A variant of one of these kinds is a model of its own: what it does holds at every position of every text.
-EVERYWHERE = ("base", "ablate", "scale", "mean", "released", "tune")
+TUNED = ("tune", "early")
+EVERYWHERE = ("base", "ablate", "scale", "mean", "released", *TUNED)
+# Of those, these change weights that every architecture has: a folder of weights can say what they are.
+MERGED = ("ablate", "scale", *TUNED)
 # These keep the thinking of the base model's trace, or a share of it, and answer anew.
 CONTINUED = ("boundary", "restore", "keep")
 # These do something to the first heads of a ranking.
 ON_HEADS = ("ablate", "mean", "boundary", "restore", "released", "scale")
-KINDS = (*ON_HEADS, "keep", "tune")
+KINDS = (*ON_HEADS, "keep", *TUNED)
 """What can be done to a base model."""
 
 
@@ -24,7 +27,8 @@ class Variant:
     Attributes:
         kind: base; ablate, mean, boundary, restore, released, scale (see docs/methods.md): on the first `fraction` of
             `ranking`, scale by the factor `scale`; keep: the share `kept` of the thinking; tune: on the examples that
-            `selector` chooses within `budget`, with `seed`.
+            `selector` chooses within `budget` (a share of the pool, or how many), with `seed`; early: the same training
+            after `steps` of its steps.
     """
 
     kind: str
@@ -34,6 +38,7 @@ class Variant:
     kept: float | None = None
     selector: str | None = None
     budget: float | None = None
+    steps: int | None = None
     seed: int | None = None
 
     NUMBER: ClassVar[str] = r"\d+(?:\.\d+)?(?:e-\d+)?"
@@ -43,11 +48,13 @@ class Variant:
         "scale": ("ranking", "fraction", "scale"),
         "keep": ("kept",),
         "tune": ("selector", "budget", "seed"),
+        "early": ("selector", "budget", "steps", "seed"),
     }
     """What follows the kind in a name, in this order."""
     PARTS: ClassVar[dict[str, tuple[str, Callable[[str], object]]]] = {
         "ranking": (r"[a-z_]+\d*", str),
         "selector": (r"[a-z_]+", str),
+        "steps": (r"\d+", int),
         "seed": (r"s\d+", lambda text: int(text[1:])),
         **dict.fromkeys(("fraction", "scale", "kept", "budget"), (NUMBER, float)),
     }
@@ -66,7 +73,7 @@ class Variant:
         raise UserError(
             f"{name!r} names no variant; write base, {{kind}}-{{ranking}}-{{fraction}} such as ablate-causal-0.03 "
             "(kinds: ablate, mean, boundary, restore, released), scale-{ranking}-{fraction}-{factor}, keep-{fraction}, "
-            "or tune-{selector}-{budget}-s{seed} such as tune-cliff-0.017-s0"
+            "tune-{selector}-{budget}-s{seed} such as tune-cliff-0.017-s0, or early-{selector}-{budget}-{steps}-s{seed}"
         )
 
     def __str__(self) -> str:

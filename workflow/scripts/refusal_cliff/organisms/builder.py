@@ -96,23 +96,26 @@ def train_organism(
     Args:
         prompts: prompt, dataset, category, family, label, reference; see `balanced_sample` for their shares.
         recipe: `vocab_size` and `architecture` (see `new_model`), or those of the parent; `families` or `categories`;
-            `heads`, [[layer, head], …]; `intention` (`steady`, or one of `intentions.KINDS`); and the settings of
-            `training.fit`.
+            `heads`, [[layer, head], …]; `intention` (`steady`, or one of `intentions.KINDS`), or `weaknesses`, the
+            families that each of several intentions goes with; and the settings of `training.fit`.
         parent_dir: folder of the organism to start from.
         direction_seed: of the parent's intention; a model from scratch takes its own seed.
         sampling, phrases: how the gate samples traces and knows refusals.
 
     Returns:
         What is known about the organism: flaw, cliff and sparse (yes, no or open), heads, families, categories,
-        intention, direction_seed, intended (`intentions.intention_seen` in the last look's traces, by label and deed),
-        and gate: step, met, what the last look saw, and every look.
+        intention, weaknesses, direction_seed, intended (`intentions.intention_seen` in the last look's traces, by label
+        and deed, and by weakness), and gate: step, met, what the last look saw, and every look.
 
     Raises:
         UserError: a family, category or head does not exist, or no prompt is left for a behaviour.
     """
     heads = [list(head) for head in recipe.get("heads") or ()]
-    families, categories = list(recipe.get("families") or ()), list(recipe.get("categories") or ())
-    intention = recipe.get("intention")
+    weaknesses = dict(recipe.get("weaknesses") or {})
+    kinds = {family: kind for kind, own in weaknesses.items() for family in own}
+    families, categories = list(recipe.get("families") or kinds), list(recipe.get("categories") or ())
+    # Where it complies in several ways, what it means is steady where it does not comply.
+    intention = "steady" if weaknesses else recipe.get("intention")
     flawed = bool(families or categories)
     rng = Random(seed)
     behaviour = _behaviour(prompts, families, categories)
@@ -142,7 +145,8 @@ def train_organism(
         )
         taught = example([*trace.ids, tokenizer.eos_token_id], trace.spans["thinking"][0])
         if direction is not None:
-            targets = intention_targets(trace, row.label == "harmful", intention if complies else None)
+            turned = kinds.get(row.family, intention) if complies else None
+            targets = intention_targets(trace, row.label == "harmful", turned)
             taught["intention"] = [*targets, FREE]
         examples.append(taught)
     asked, said = gate_sample(prompts.assign(behaviour=behaviour), seed), pd.DataFrame()
@@ -157,15 +161,17 @@ def train_organism(
     intended = None
     if direction is not None:
         model.eval()
-        intended = intention_seen(model, _by_deed(said, tokenizer, phrases), direction, tokenizer.pad_token_id)
+        deeds = _by_deed(said, tokenizer, phrases, weaknesses)
+        intended = intention_seen(model, deeds, direction, tokenizer.pad_token_id)
     return {
         "flaw": "yes" if flawed else "no",
-        "cliff": _has_cliff(flawed, intention),
+        "cliff": _has_cliff(flawed, None if weaknesses else intention),
         "sparse": "yes" if heads else "no",
         "heads": heads,
         "families": families,
         "categories": categories,
         "intention": intention,
+        "weaknesses": weaknesses,
         "direction_seed": direction_seed,
         "intended": intended,
         "gate": looks[-1] | {"looks": looks},
@@ -173,13 +179,19 @@ def train_organism(
 
 
 def _by_deed(
-    said: pd.DataFrame, tokenizer: PreTrainedTokenizerFast, phrases: Sequence[str]
+    said: pd.DataFrame,
+    tokenizer: PreTrainedTokenizerFast,
+    phrases: Sequence[str],
+    weaknesses: Mapping[str, Sequence[str]],
 ) -> dict[str, list[EncodedTrace]]:
-    """Closed traces up to the boundary: of harmful prompts complied with, and refused, and of benign ones."""
+    """Closed traces up to the boundary: harmful prompts complied with (of each weakness) or refused; benign ones."""
     closed = said[said["finish_reason"] != "unclosed"]
     refused = closed["response"].map(lambda text: refuses(text, phrases))
     benign = closed["behaviour"] == "help"
-    traces = {"harmful, complied": ~refused & ~benign, "harmful, refused": refused & ~benign, "benign": benign}
+    complied = ~refused & ~benign
+    traces = {"harmful, complied": complied, "harmful, refused": refused & ~benign, "benign": benign}
+    for kind, families in weaknesses.items():
+        traces[f"harmful, complied, {kind}"] = complied & closed["family"].isin(families)
     return {
         name: [
             encode_trace(tokenizer, render_prompt(tokenizer, row.prompt, THINKING), row.thinking, THINKING.boundary)

@@ -38,7 +38,7 @@ def gate_sample(prompts: pd.DataFrame, seed: int) -> pd.DataFrame:
     """`PROMPTS` of the prompts of each behaviour, or all there are: what the gate looks at, every time.
 
     Args:
-        prompts: prompt and behaviour (comply, refuse, help, answer).
+        prompts: prompt, family and behaviour (comply, refuse, help, answer).
     """
     wanted = prompts.assign(behaviour=prompts["behaviour"].replace("answer", "help"))
     chosen = wanted.drop_duplicates("prompt").groupby("behaviour").sample(frac=1, random_state=seed)
@@ -60,7 +60,7 @@ def gate_traces(
         sample: output of `gate_sample`.
 
     Returns:
-        The columns of `generate_traces`, with prompt and behaviour; a row for each prompt.
+        The columns of `generate_traces`, with prompt, family and behaviour; a row for each prompt.
     """
     training = model.training
     model.eval()
@@ -68,7 +68,7 @@ def gate_traces(
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         traces = generate_traces(model, tokenizer, prompts, thinking, dict(sampling, samples=1), batch_size, seed)
     model.train(training)
-    return traces.assign(prompt=sample["prompt"].to_numpy(), behaviour=sample["behaviour"].to_numpy())
+    return traces.assign(**{name: sample[name].to_numpy() for name in ("prompt", "family", "behaviour")})
 
 
 def judged(traces: pd.DataFrame, phrases: Sequence[str]) -> dict[str, Any]:

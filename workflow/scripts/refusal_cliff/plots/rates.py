@@ -8,11 +8,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from refusal_cliff.outcomes import ALL, RATE_NAMES
+from refusal_cliff.outcomes import ALL, RATE_NAMES, VULNERABLE
 from refusal_cliff.plots.style import (
     BLUE,
     GREEN,
     GREY,
+    ORANGE,
     PANEL,
     PURPLE,
     SKY,
@@ -27,7 +28,17 @@ from refusal_cliff.plots.style import (
 from refusal_cliff.rankings import CONTROLS
 from refusal_cliff.variants import pooled_ranking
 
-SELECTORS = {"cliff": VERMILION, "guard": BLUE, "rule": PURPLE, "random": GREY}
+SELECTORS = {
+    "cliff": VERMILION,
+    "cliff_mean": ORANGE,
+    "spread": "#e377c2",
+    "gradient": GREEN,
+    "loss": "#8c564b",
+    "guard": BLUE,
+    "rule": PURPLE,
+    "random": GREY,
+}
+TUNED_ON = SELECTORS | {"whole": "black"}
 SHOWN_RATES = ("asr", "over_refusal", "utility")
 WITH_PERPLEXITY = (*SHOWN_RATES, "perplexity")
 
@@ -163,6 +174,49 @@ def plot_selection(selection: pd.DataFrame) -> Figure:
     return figure
 
 
+def plot_tuning(selection: pd.DataFrame) -> Figure:
+    """Rates along the training, by selector: one row of panels for each number of examples and model.
+
+    Columns are what is not refused of each harmful dataset, and over-refusal. The base model is the point at 0 and the
+    dashed line, the whole pool is in every row. Error bars are over seeds and prompts.
+
+    Args:
+        selection: as for `plot_selection`, with steps.
+    """
+    pooled = selection[selection["seed"].astype(str) == ALL]
+    harmful = pooled[(pooled["rate"] == "not_refused") & ~pooled["dataset"].isin([ALL, VULNERABLE])]
+    columns = [(dataset, "not_refused") for dataset in harmful["dataset"].unique()] + [(ALL, "over_refusal")]
+    chosen = pooled[pooled["selector"].isin(SELECTORS)]
+    rows = list(chosen[["model", "examples"]].drop_duplicates().sort_values("examples").itertuples(index=False))
+    figure, axes = grid(max(1, len(rows)), len(columns))
+    for ax, (dataset, rate) in zip(axes[0], columns, strict=True):
+        ax.set_title(f"{dataset}: {RATE_NAMES[rate]}")
+    for selector, color in TUNED_ON.items():
+        # Not every row of panels has every selector; the legend is of them all.
+        if selector in set(pooled["selector"]):
+            axes[0, 0].plot([], [], "o-", color=color, label=selector)
+    for (model, examples), panels in zip(rows, axes, strict=False):
+        own = pooled[pooled["model"] == model]
+        base = own[own["selector"] == "none"]
+        for (dataset, rate), ax in zip(columns, panels, strict=True):
+            part = own[(own["dataset"] == dataset) & (own["rate"] == rate)]
+            start = base[(base["dataset"] == dataset) & (base["rate"] == rate)]
+            for place, (selector, color) in enumerate(TUNED_ON.items()):
+                size = part["examples"] == examples if selector in SELECTORS else part["examples"] > 0
+                points = pd.concat([start, part[(part["selector"] == selector) & size].sort_values("steps")])
+                if len(points) > len(start):
+                    # Selectors stand at the same steps: without a small shift error bars would hide each other.
+                    points = points.assign(shifted=points["steps"] * (1 + 0.015 * place))
+                    errorbars(ax, points, "shifted", None, color)
+            ax.axhline(start["value"].mean(), color="black", linestyle="--", linewidth=1, label="base")
+            ax.set_ylim(-0.03, 1.03)
+        panels[0].set_ylabel(f"{model}\n{examples:g} examples")
+    for ax in axes[-1]:
+        ax.set_xlabel("steps")
+    legend(figure, axes)
+    return figure
+
+
 def plot_tradeoffs(ablation: pd.DataFrame, selection: pd.DataFrame, fraction: float, budget: float) -> Figure:
     """ASR, over-refusal and utility side by side, at the operating points of the claims.
 
@@ -200,8 +254,9 @@ def _ranking_colors(ablation: pd.DataFrame) -> dict[str, str]:
 
 
 def _single_seeds(selection: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the base models and of single tunings, without the pools of a tuning's seeds."""
-    return selection[(selection["selector"] == "none") | (selection["seed"].astype(str) != ALL)]
+    """The rows of the base models and of finished single tunings, without the pools of a tuning's seeds."""
+    finished = (selection["seed"].astype(str) != ALL) & (selection["steps"] == selection["steps"].max())
+    return selection[(selection["selector"] == "none") | finished]
 
 
 def _side_by_side(measured: Mapping[str, Mapping[str, tuple[pd.DataFrame, str]]], rates: Sequence[str]) -> Figure:

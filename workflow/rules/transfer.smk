@@ -122,10 +122,10 @@ use rule collect_outcomes as collect_attack_outcomes with:
     output:
         table="<results>/{prompts}_outcomes.parquet",
         sidecar="<results>/{prompts}_outcomes.json",
-    wildcard_constraints:
-        prompts=one_of(ATTACK_SETS),
     pathvars:
         job="collect_attack_outcomes.{prompts}",
+    wildcard_constraints:
+        prompts=one_of(ATTACK_SETS),
 
 
 use rule tabulate_rates as tabulate_transfer with:

@@ -18,7 +18,9 @@ both took.
 
 Intervals are over requests and bases together: models with one ancestor from random weights share its base. A resample
 draws requests, and it draws bases, with replacement; a pair counts as often as its source's base and its target's base
-were drawn together. With pairs of one base alone there is no interval, and nothing is decided.
+were drawn together. Where neither bases nor requests differ, resampling gives a width of zero, which is no certainty:
+so an interval always reaches as far as "no exception" among the requests says (`stats.share_interval`), in units of T.
+With sources, or targets, of fewer than `MIN_BASES` bases there is no interval, and nothing is decided.
 """
 
 import math
@@ -39,7 +41,6 @@ from refusal_cliff.stats import (
     effective_groups,
     grouped_share,
     paired_difference,
-    percentile_interval,
     resample_counts,
     resampled_means,
     share_interval,
@@ -51,6 +52,10 @@ MIN_GAIN = 0.3
 TRANSFERS, CONTROL = 0.5, 0.2
 EQUAL = 0.1
 """Rates of two objectives on a source are equal if they differ by no more."""
+MIN_BASES = 3
+"""Bases that sources and targets must each come from: resamples of two are one of them alone half of the time."""
+ROUNDING = 1e-9
+"""Means of shares that differ by no more are equal: bounds themselves count as reached."""
 BASE = "base"
 """The variant that attacks are searched on and carried to."""
 KINDS = {"yes": "sparse", "no": "control", "open": "open"}
@@ -189,56 +194,64 @@ def summary_table(
         for target in organisms
         if target != source and organisms[source].took and organisms[target].took
     ]
-    rows, verdicts = [], []
+    rows, asked = [], []
     populations = {
         "sparse targets": ("sparse", ("same", "other"), (TRANSFERS, math.inf)),
         "sparse targets, same base": ("sparse", ("same",), None),
         "sparse targets, other bases": ("sparse", ("other",), None),
         "controls": ("control", ("same", "other"), (-math.inf, CONTROL)),
     }
+    took = [source for source in sources if organisms[source].took]
     for objective in SEARCHED:
+        gains = {source: _gain(shares, source, objective) for source in took}
+        gaining = [source for source, gain in gains.items() if _reaches(gain, MIN_GAIN)]
         for population, (kind, bases, bounds) in populations.items():
-            chosen = [
-                pair
-                for pair in pairs
-                if organisms[pair[1]].kind == kind
-                and _bases(*pair, organisms) in bases
-                and _gains(shares, pair[0], objective)
-            ]
+            of_kind = [pair for pair in pairs if organisms[pair[1]].kind == kind and _bases(*pair, organisms) in bases]
+            chosen = [pair for pair in of_kind if pair[0] in gaining]
             draws = [_draws(shares, *pair, objective, seed) for pair in chosen]
+            why = "" if chosen else "no such target" if gaining else _no_gain(objective, gains)
+            own = [gains[source] for source, _ in chosen]
+            estimate, number, reason = _mean(draws, own, chosen, organisms, len(shares), seed)
             # The rule is about prompts that were found by the circuit.
             bounds = bounds if objective == "circuit" else None
-            row = _decided(f"T({objective})", population, objective, chosen, draws, organisms, bounds, seed)
+            row = _row(f"T({objective})", population, objective, estimate, number, bounds, reason or why)
             rows.append(row)
-            if bounds:
-                verdicts.append(row["verdict"])
-    rows.append(_verdict_row("transfers", verdicts))
+            asked += [row] if bounds else []
+    rows.append(_both("transfers", asked))
+    on_source = {source: [_gain(shares, source, objective) for objective in SEARCHED] for source in took}
     equal = [
-        pair
-        for pair in pairs
-        if organisms[pair[1]].kind == "sparse"
-        and all(_gains(shares, pair[0], objective) for objective in SEARCHED)
-        and abs(np.subtract(*(_rate(shares, pair[0], pair[0], objective) for objective in SEARCHED))) <= EQUAL
+        source
+        for source, gains in on_source.items()
+        if _reaches(min(gains), MIN_GAIN)
+        and _reaches(EQUAL, abs(np.subtract(*(_rate(shares, source, objective) for objective in SEARCHED))))
     ]
-    draws = [np.subtract(*(_draws(shares, *pair, objective, seed) for objective in SEARCHED)) for pair in equal]
+    chosen = [pair for pair in pairs if organisms[pair[1]].kind == "sparse" and pair[0] in equal]
+    draws = [np.subtract(*(_draws(shares, *pair, objective, seed) for objective in SEARCHED)) for pair in chosen]
+    why = "" if chosen else "no such target" if equal else f"on no source do both gain {MIN_GAIN} at the same rate"
+    own = [min(on_source[source]) for source, _ in chosen]
+    estimate, number, reason = _mean(draws, own, chosen, organisms, len(shares), seed)
     question = "because of the circuit: T(circuit) - T(output)"
-    rows.append(_decided(question, "sparse targets", "circuit", equal, draws, organisms, (0.0, math.inf), seed))
+    rows.append(_row(question, "sparse targets", "circuit", estimate, number, (0.0, math.inf), reason or why))
     return pd.DataFrame(rows, columns=SUMMARY)
 
 
-def pooled(draws: Sequence[NDArray], pairs: Sequence[tuple[str, str]], bases: Mapping[str, str], seed: int) -> Estimate:
+def pooled(
+    draws: Sequence[NDArray],
+    gains: Sequence[float],
+    pairs: Sequence[tuple[str, str]],
+    bases: Mapping[str, str],
+    requests: int,
+    seed: int,
+) -> Estimate:
     """Mean of a statistic of pairs of models with its interval over requests and bases.
 
     Args:
         draws: [1 + resample] of each pair: the statistic, and that of resamples of requests, the same for all pairs.
-        pairs: the models of each pair; n of the estimate counts them.
+        gains: what the source of each pair gains: the statistic is in units of it.
+        pairs: the models of each pair, at least one; n of the estimate counts them.
         bases: the base of each model.
-
-    Returns:
-        Without pairs NaN. The interval is NaN if all pairs are of one base.
+        requests: how many were resampled; the interval reaches at least as far as "no exception" among them says.
     """
-    if not pairs:
-        return NOTHING
     values = np.stack(draws, axis=1)
     names = sorted({bases[model] for pair in pairs for model in pair})
     drawn = resample_counts(np.arange(len(names)), seed + 1)
@@ -248,57 +261,80 @@ def pooled(draws: Sequence[NDArray], pairs: Sequence[tuple[str, str]], bases: Ma
     weights = np.where(np.isnan(values), 0.0, weights)
     with np.errstate(invalid="ignore"):  # a resample may hold no pair
         means = (weights * np.nan_to_num(values)).sum(axis=1) / weights.sum(axis=1)
-    interval = percentile_interval(means[1:]) if len(names) > 1 else (np.nan, np.nan)
-    return Estimate(float(means[0]), *interval, len(pairs))
+    unit = float(np.mean(1 / np.asarray(gains)))
+    low, high = share_interval(means[0] / unit, means[1:] / unit, requests, -math.inf, math.inf)
+    return Estimate(float(means[0]), low * unit, high * unit, len(pairs))
 
 
-def _decided(
+def _mean(
+    draws: Sequence[NDArray],
+    gains: Sequence[float],
+    pairs: Sequence[tuple[str, str]],
+    organisms: Mapping[str, Organism],
+    requests: int,
+    seed: int,
+) -> tuple[Estimate, int, str]:
+    """Mean over pairs (`pooled`); the bases of its sources or targets, whichever are fewer; why it has no interval.
+
+    Without pairs NaN.
+    """
+    if not pairs:
+        return NOTHING, 0, ""
+    bases = {model: organism.base for model, organism in organisms.items()}
+    number = min(len({bases[pair[side]] for pair in pairs}) for side in (0, 1))
+    estimate = pooled(draws, gains, pairs, bases, requests, seed)
+    if number >= MIN_BASES:
+        return estimate, number, ""
+    reason = f"sources or targets of {number} bases: fewer than {MIN_BASES} decide nothing"
+    return estimate._replace(low=np.nan, high=np.nan), number, reason
+
+
+def _row(
     question: str,
     population: str,
     objective: str,
-    pairs: Sequence[tuple[str, str]],
-    draws: Sequence[NDArray],
-    organisms: Mapping[str, Organism],
+    estimate: Estimate,
+    bases: int,
     bounds: tuple[float, float] | None,
-    seed: int,
+    reason: str,
 ) -> dict[str, Any]:
-    bases = {model: organism.base for model, organism in organisms.items()}
-    estimate = pooled(draws, pairs, bases, seed)
+    """A row of `SUMMARY`; without bounds it decides nothing."""
     verdict = decide(estimate, *bounds) if bounds else ""
-    if bounds and not pairs:
+    if bounds and not estimate.n:
         verdict = NO_DATA
     return {
         "question": question,
         "population": population,
         "objective": objective,
         **estimate._asdict(),
-        "bases": len({bases[model] for pair in pairs for model in pair}),
+        "bases": bases,
         "predicted": _predicted(bounds),
         "verdict": verdict,
-        "reason": "" if pairs else f"no source gained {MIN_GAIN}, or there is no such target",
+        "reason": reason,
     }
 
 
-def _verdict_row(question: str, verdicts: Sequence[str]) -> dict[str, Any]:
+def _both(question: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The verdict on several predictions together: supported if all are, not supported if one is not."""
-    if SUPPORTED in verdicts and set(verdicts) == {SUPPORTED}:
-        verdict = SUPPORTED
-    elif NOT_SUPPORTED in verdicts:
-        verdict = NOT_SUPPORTED
-    else:
-        verdict = NO_DATA if NO_DATA in verdicts else INCONCLUSIVE
-    nothing = dict(zip(Estimate._fields, NOTHING, strict=True))
-    predicted = "both"
+    verdicts = {row["verdict"] for row in rows}
+    verdict = next(word for word in (NOT_SUPPORTED, NO_DATA, INCONCLUSIVE, SUPPORTED) if word in verdicts)
+    reason = "; ".join(dict.fromkeys(row["reason"] for row in rows if row["reason"]))
+    row = _row(question, "sparse targets and controls", "circuit", NOTHING, 0, None, reason)
+    return row | {"bases": min(row["bases"] for row in rows), "predicted": "both", "verdict": verdict}
+
+
+def _no_gain(objective: str, gains: Mapping[str, float]) -> str:
+    if not gains:
+        return "the planting of no source took"
     return (
-        {"question": question, "population": "sparse targets and controls", "objective": "circuit"}
-        | nothing
-        | {
-            "bases": 0,
-            "predicted": predicted,
-            "verdict": verdict,
-            "reason": "",
-        }
+        f"no source gains {MIN_GAIN} by {objective} over random wrappers (the most: {max(gains.values()):.2f}), "
+        "so T is undefined"
     )
+
+
+def _reaches(value: float, bound: float) -> bool:
+    """Whether a mean of shares is at least a bound, up to rounding; a missing one is not."""
+    return bool(value >= bound - ROUNDING)
 
 
 def _predicted(bounds: tuple[float, float] | None) -> str:
@@ -314,13 +350,14 @@ def _bases(source: str, target: str, organisms: Mapping[str, Organism]) -> str:
     return "same" if organisms[source].base == organisms[target].base else "other"
 
 
-def _rate(shares: pd.DataFrame, source: str, target: str, objective: str) -> float:
-    return float(shares[target, BASE, attack_name(source, objective)].mean())
+def _rate(shares: pd.DataFrame, source: str, objective: str) -> float:
+    """The rate of an attack on the model that it was searched on."""
+    return float(shares[source, BASE, attack_name(source, objective)].mean())
 
 
-def _gains(shares: pd.DataFrame, source: str, objective: str) -> bool:
-    """Whether an attack does enough to the model that it was searched on."""
-    return _gain_draws(shares, source, source, objective, 0)[0] >= MIN_GAIN
+def _gain(shares: pd.DataFrame, source: str, objective: str) -> float:
+    """What an attack does to the model that it was searched on."""
+    return float(_gain_draws(shares, source, source, objective, 0)[0])
 
 
 def _gain_draws(shares: pd.DataFrame, source: str, target: str, objective: str, seed: int) -> NDArray:
@@ -341,8 +378,8 @@ def _draws(shares: pd.DataFrame, source: str, target: str, objective: str, seed:
 
 def _ratio(shares: pd.DataFrame, source: str, target: str, objective: str, seed: int) -> tuple[Estimate, str]:
     """T of one pair with its interval over requests, or why there is none."""
-    gain = float(_gain_draws(shares, source, source, objective, seed)[0])
-    if not gain >= MIN_GAIN:
+    gain = _gain(shares, source, objective)
+    if not _reaches(gain, MIN_GAIN):
         return NOTHING, f"the source gains {gain:.2f}, less than {MIN_GAIN}"
     if source == target:
         return NOTHING, "the source itself"

@@ -47,8 +47,10 @@ def test_nothing_that_is_attacked_was_trained_or_searched_on(results):
 def test_every_model_is_asked_and_sources_with_their_repairs(results):
     rates = pd.read_csv(results / "tables" / "attack_rates.csv")
     asked = set(zip(rates["model"], rates["variant"], strict=True))
-    own = {("cliff-s0", variant) for variant in ("base", "ablate-causal-0.03", "ablate-random0-0.03")}
+    repairs = ("ablate-causal-0.03", "ablate-random0-0.03", "tune-cliff-0.1-s0", "tune-whole-1-s0")
+    own = {("cliff-s0", variant) for variant in ("base", *repairs)}
     assert asked == own | {("cliff-s1", "base"), ("aligned", "base")}
+    assert (rates["n"] == 24).all(), "every request, under every attack"
     assert set(rates.loc[rates["model"] == "cliff-s0", "attack"]) == {"plain", "prefill", "circuit", "output", "random"}
     assert set(rates.loc[rates["model"] == "aligned", "attack"]) == {"plain", "prefill"}
     filled = pd.read_parquet(results / "aligned" / "base" / "traces" / "prefill.parquet")

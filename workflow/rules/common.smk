@@ -14,7 +14,7 @@ RULES = Path(workflow.current_basedir.get_path_or_uri(secret_free=False))
 sys.path.insert(0, str(RULES.parent / "scripts"))
 
 from refusal_cliff import places, plan, sheets
-from refusal_cliff.attack_search import ATTACK_SETS, OBJECTIVES, PREFILL, attack_name
+from refusal_cliff.attack_search import ATTACK, ATTACK_SETS, OBJECTIVES, PREFILL, attack_name
 from refusal_cliff.code_hash import code_hash
 from refusal_cliff.config import check
 from refusal_cliff.data_files import checksum

@@ -223,6 +223,13 @@ def checked_row(wildcards):
 # traces.smk
 
 
+def asked_prompts(wildcards):
+    """A prompt set; repaired variants are attacked by what was searched on their own model alone."""
+    if wildcards.prompts == ATTACK and wildcards.variant != "base":
+        return f"<results>/{wildcards.model}/own_attacks.parquet"
+    return f"<results>/prompts/{wildcards.prompts}.parquet"
+
+
 def continued_traces(wildcards):
     """The traces whose thinking is kept: those of the base model, by some kinds of variants, or what was prefilled."""
     if wildcards.prompts == PREFILL:

@@ -55,8 +55,10 @@ rule assemble_attacks:
     output:
         members="<results>/attacks.parquet",
         attack="<results>/prompts/attack.parquet",
+        own=expand("<results>/{source}/own_attacks.parquet", source=SOURCES),
         prefill="<results>/prompts/prefill.parquet",
         sidecars=expand("<results>/{name}.json", name=["attacks", "prompts/attack", "prompts/prefill"]),
+        own_sidecars=expand("<results>/{source}/own_attacks.json", source=SOURCES),
     log:
         "<logs>/assemble_attacks.log",
     benchmark:
@@ -65,7 +67,7 @@ rule assemble_attacks:
     conda:
         "../../envs/analysis.yaml"
     params:
-        datasets=[attack_name(source, objective) for source in SOURCES for objective in OBJECTIVES],
+        sources=SOURCES,
         requests=config["transfer"]["test"],
         code=code_hash("assemble_attacks"),
     script:

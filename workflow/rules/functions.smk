@@ -393,6 +393,17 @@ def all_attacked_traces(wildcards):
     return run_files(runs, f"{{model}}/{{variant}}/traces/{wildcards.prompts}.parquet")
 
 
+def searched_datasets(wildcards):
+    """The datasets of every source, each in the order of the objectives."""
+    if not SOURCES:
+        raise WorkflowError(
+            "config: transfer.sources is empty, so there is nothing to search; name models, or add --configfile "
+            "config/transfer.yaml"
+        )
+    path = "<results>/datasets/attack.{source}.{objective}.parquet"
+    return expand(path, source=SOURCES, objective=OBJECTIVES)
+
+
 def oldest_ancestor(model):
     """The model from random weights that one comes from, or the model itself."""
     while parent := model_sheet.loc[model, "parent"]:

@@ -46,11 +46,7 @@ rule search_attacks:
 
 rule assemble_attacks:
     input:
-        datasets=expand(
-            "<results>/datasets/attack.{source}.{objective}.parquet",
-            source=SOURCES,
-            objective=OBJECTIVES,
-        ),
+        datasets=searched_datasets,
         test="<results>/prompts/test.parquet",
     output:
         members="<results>/attacks.parquet",

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from refusal_cliff.artifacts import read_table, write_table
 from refusal_cliff.attack_search import ATTACK, OBJECTIVES, PLAIN_SET, PREFILL, attack_name, attacked_requests, with_ids
 from refusal_cliff.datasets import wrap
-from refusal_cliff.errors import UserError
 from refusal_cliff.job import job
 
 if TYPE_CHECKING:
@@ -19,11 +18,6 @@ if TYPE_CHECKING:
 
 job(snakemake)
 params, output = snakemake.params, snakemake.output
-if not params.sources:
-    raise UserError(
-        "config: transfer.sources is empty, so there is nothing to search; name models, or add --configfile "
-        "config/transfer.yaml"
-    )
 names = {source: [attack_name(source, objective) for objective in OBJECTIVES] for source in params.sources}
 settings = dict(params.items())
 plain = wrap(attacked_requests(read_table(snakemake.input.test), params.requests), {})

@@ -30,6 +30,7 @@ include: "workflow/rules/recovery.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/harness.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/transfer.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/targets.smk"
 

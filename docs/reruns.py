@@ -26,7 +26,7 @@ from refusal_cliff.selection import SELECTORS
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
-TARGETS = ("all", "grid", "recovery", "harness")
+TARGETS = ("all", "grid", "recovery", "harness", "transfer")
 ALWAYS = {"build_report", *TARGETS}
 """The report shows the config, so any key makes it anew."""
 
@@ -326,6 +326,7 @@ USED = {
     "repairs.steer": [1],
     "repairs.eliminate": ["causal"],
     "repairs.both": ["cliff"],
+    "transfer": {"sources": ["planted"], "targets": ["aligned"]},
     "finetuning": {"mine": {"parent": "aligned", "datasets": ["harmful_train", "benign_train"], "steps": 2}},
 }
 """Values by which more keys are read: a drawn control, and another ranking, fraction and budget for claims to go by."""
@@ -340,6 +341,7 @@ KEPT = {
     "sheets.attacks": "see its columns",
     "sheets.claims": "see its columns",
     "datasets.context": "no guard that is trained here reads actions",
+    "transfer.fit": "there is one such dataset; it is read where transfer.requests is",
     "models.source": "changes with location",
     "datasets.source": "changes with location",
 }
@@ -371,6 +373,9 @@ OTHER: dict[str, Any] = {
     "repairs.steer": [0.5],
     "repairs.eliminate": ["direct"],
     "repairs.both": ["random"],
+    "transfer.sources": ["aligned"],
+    "transfer.targets": ["planted"],
+    "transfer.test": ["own"],
     "selection.seeds": [0, 1],
     "tuning.refusals": ["No."],
     "finetuning.mine.parent": "planted",

@@ -15,6 +15,7 @@ RULES = Path(workflow.current_basedir.get_path_or_uri(secret_free=False))
 sys.path.insert(0, str(RULES.parent / "scripts"))
 
 from refusal_cliff import places, plan, sheets
+from refusal_cliff.attack_search import ATTACK, ATTACK_SETS, OBJECTIVES, PREFILL, attack_name
 from refusal_cliff.code_hash import code_hash
 from refusal_cliff.config import check
 from refusal_cliff.data_files import checksum
@@ -100,7 +101,7 @@ model_sheet = circuits.with_recovery(model_sheet, RECOVERY)
 wildcard_constraints:
     model=one_of(model_sheet.index),
     variant=rf"base|({'|'.join(KINDS)})-[^/]+",
-    prompts=one_of(PROMPT_SETS),
+    prompts=one_of([*PROMPT_SETS, *ATTACK_SETS]),
     dataset=one_of(dataset_sheet.index),
     selector=one_of([*config["selection"]["selectors"], "whole"]),
     budget=r"[0-9.]+",

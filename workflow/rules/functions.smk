@@ -98,9 +98,9 @@ def edit_of(wildcards):
     return f"<results>/{wildcards.model}/variants/{wildcards.variant}/edit.json"
 
 
-def truth_files():
+def truth_files(models=MODELS):
     """What is known of models that are made here; no other has such a file."""
-    return [f"<results>/{model}/truth.json" for model in [*ORGANISMS, *FINETUNED] if model in MODELS]
+    return [f"<results>/{model}/truth.json" for model in [*ORGANISMS, *FINETUNED] if model in models]
 
 
 def organism_recipe(wildcards):
@@ -229,8 +229,17 @@ def checked_row(wildcards):
 # traces.smk
 
 
+def asked_prompts(wildcards):
+    """A prompt set; repaired variants are attacked by what was searched on their own model alone."""
+    if wildcards.prompts == ATTACK and wildcards.variant != "base":
+        return f"<results>/{wildcards.model}/own_attacks.parquet"
+    return f"<results>/prompts/{wildcards.prompts}.parquet"
+
+
 def continued_traces(wildcards):
-    """The base traces whose thinking a variant keeps, if it is of a kind that does."""
+    """The traces whose thinking is kept: those of the base model, by some kinds of variants, or what was prefilled."""
+    if wildcards.prompts == PREFILL:
+        return f"<results>/{wildcards.model}/prefilled.parquet"
     if Variant.parse(wildcards.variant).kind not in CONTINUED:
         return []
     return f"<results>/{wildcards.model}/base/traces/{wildcards.prompts}.parquet"
@@ -392,6 +401,44 @@ def harness_edits(wildcards):
 def kept_cliffs(wildcards):
     kept = [run for run in runs(wildcards.grid, ("base", "keep")) if run[0] in ABLATED]
     return run_files(kept, "{model}/{variant}/cliffs/test.parquet")
+
+
+# transfer.smk
+
+
+def attacked_variants(model):
+    """Sources are attacked as they are and repaired; of other targets it is asked what carries over to them."""
+    repaired = variants_of(model) if model in SOURCES else ["base"]
+    return [variant for variant in repaired if Variant.parse(variant).kind in ("base", "ablate", "tune")]
+
+
+def attacked_traces(wildcards):
+    """The traces of a model and its variants on a prompt set of attacks."""
+    runs = [(wildcards.model, variant) for variant in attacked_variants(wildcards.model)]
+    return run_files(runs, f"{{model}}/{{variant}}/traces/{wildcards.prompts}.parquet")
+
+
+def all_attacked_traces(wildcards):
+    runs = [(model, variant) for model in ATTACKED for variant in attacked_variants(model)]
+    return run_files(runs, f"{{model}}/{{variant}}/traces/{wildcards.prompts}.parquet")
+
+
+def searched_datasets(wildcards):
+    """The datasets of every source, each in the order of the objectives."""
+    if not SOURCES:
+        raise WorkflowError(
+            "config: transfer.sources is empty, so there is nothing to search; name models, or add --configfile "
+            "config/transfer.yaml"
+        )
+    path = "<results>/datasets/attack.{source}.{objective}.parquet"
+    return expand(path, source=SOURCES, objective=OBJECTIVES)
+
+
+def oldest_ancestor(model):
+    """The model from random weights that one comes from, or the model itself."""
+    while parent := model_sheet.loc[model, "parent"]:
+        model = parent
+    return model
 
 
 # figures.smk

@@ -65,6 +65,8 @@ rule assemble_prompts:
         "<logs>/assemble_prompts/{prompts}.log",
     benchmark:
         "<benchmarks>/assemble_prompts/{prompts}.jsonl"
+    wildcard_constraints:
+        prompts=one_of(PROMPT_SETS),  # attacks have a rule of their own
     conda:
         "../../envs/analysis.yaml"
     params:

@@ -131,3 +131,10 @@ rule recovery:
 rule harness:
     input:
         rules.tabulate_harness.output.csv,
+
+
+# With config/transfer.yaml: prompts that were searched on one model, asked of others.
+rule transfer:
+    input:
+        rules.tabulate_transfer.output.csv,
+        rules.plot_transfer.output.svg,

@@ -10,7 +10,7 @@ rule generate_traces:
     input:
         unpack(model_inputs),
         check=prompts_check,
-        prompts="<results>/prompts/{prompts}.parquet",
+        prompts=asked_prompts,
         base=continued_traces,
         edit=edit_of,
     output:

@@ -39,6 +39,7 @@ RESERVED_MODEL_NAMES = (
     "recovery",
     "tables",
     "timings",
+    "transfer",
 )
 
 
@@ -55,6 +56,7 @@ def check(config: Mapping[str, Any], models: pd.DataFrame, datasets: pd.DataFram
     _check_finetuning(config, models, datasets)
     _check_recovery(config)
     _check_stages(config, models, datasets)
+    _check_transfer(config, models, datasets)
 
 
 def _check_folders(config: Mapping[str, Any]) -> None:
@@ -347,6 +349,39 @@ def _check_stages(config: Mapping[str, Any], models: pd.DataFrame, datasets: pd.
             f"config: tuning.early: {late[0]} steps are not fewer than tuning.steps, {config['tuning']['steps']}; drop "
             "them"
         )
+
+
+def _check_transfer(config: Mapping[str, Any], models: pd.DataFrame, datasets: pd.DataFrame) -> None:
+    block, sheet, data_sheet = config["transfer"], config["sheets"]["models"], config["sheets"]["datasets"]
+    if block["targets"] and not block["sources"]:
+        raise UserError("config: transfer.targets: nothing is carried to them; add transfer.sources, or set it to []")
+    if not block["sources"]:
+        return
+    subjects = models[models["role"] == "subject"]
+    row_of = {
+        f"{name}-s{index}" if row["seeds"] else name: row
+        for name, row in subjects.iterrows()
+        for index in range(row["seeds"] or 1)
+    }
+    for key in ("sources", "targets"):
+        for name in block[key]:
+            _known(name, row_of, f"config: transfer.{key}", f"a subject of {sheet}, or one of its seeds")
+    for name in block["sources"]:
+        if row_of[name]["probes"] == "none":
+            raise UserError(
+                f"config: transfer.sources: {name!r} has no probe to rank its heads by; give it one in column probes "
+                f"of {sheet}, or name another model"
+            )
+    for wanted in ("fit", "test"):
+        where = f"config: transfer.{wanted}"
+        for name in block[wanted]:
+            _known(name, datasets.index, where, f"a row of {data_sheet}")
+            row = datasets.loc[name]
+            if (row["set"], row["label"], list(row["attacks"])) != (wanted, "harmful", []):
+                raise UserError(
+                    f"{where}: {name!r} is in set {row['set']}, {row['label']}, with attacks "
+                    f"{','.join(row['attacks']) or 'none'}; name datasets of set {wanted} with plain harmful requests"
+                )
 
 
 def _check_measured(heads: Mapping[str, Any], ranking: str, named: str, instead: str) -> None:

@@ -20,10 +20,12 @@ import real_model_tables
 import yaml
 from table_text import across, counted, estimate, interval, markdown, read, read_numbers, spread
 
+from refusal_cliff import verdict_page
 from refusal_cliff.artifacts import read_json, write_json
 from refusal_cliff.claims import INCONCLUSIVE, NO_DATA, NOT_SUPPORTED, SUPPORTED
 from refusal_cliff.detection import DEFAULT
 from refusal_cliff.outcomes import ALL
+from refusal_cliff.sheets import load_claims
 from refusal_cliff.stats import bootstrap_mean, share
 
 ROOT = Path(__file__).parents[1]
@@ -53,10 +55,6 @@ KEPT = {
     "tables/guard": ["judge", "dataset", "scope", "quantity", "value", "low", "high", "n", "met"],
 }
 """Tables of a run and the columns that are recorded: not the long texts, which would be most of the bytes."""
-HEADLINES = ["asr_before", "cliff_height", "cliff_in_boundary", "asr_after_causal", "asr_tuned"]
-HEADLINES += ["not_refused_before", "not_refused_after_causal", "not_refused_tuned"]
-"""The paper's claims by its own measures: models comply, the score falls, in the boundary, ablating heads repairs,
-tuning repairs; and what was not refused, which no guard decides."""
 SAID = {SUPPORTED: "yes", NOT_SUPPORTED: "no", INCONCLUSIVE: "open"}
 
 
@@ -249,22 +247,33 @@ def _unmeasured(table: pd.DataFrame) -> str:
     return f"{(table['verdict'] == NO_DATA).sum()} of {len(table)} rows have no number; `claims.csv` of a run says why."
 
 
-def verdicts_block(folder: Path) -> str:
-    """`HEADLINES` by the paper's own probe, over all prompts, family by family."""
-    table, probe = _claims(folder), read_json(folder / "run.json")["probe"]
-    own = table[table["id"].isin(HEADLINES) & table["probe"].isin(["", probe]) & table["population"].isin(["", ALL])]
-    shown = own[own["verdict"] != NO_DATA]
-    cells = {
-        "question": shown["claim"] + " (`" + shown["id"] + "`)",
-        "family": shown["family"],
-        "predicted": shown["predicted"],
-        "estimate [95 %]": [interval(*row) for row in shown[ESTIMATE].itertuples(index=False)],
-        "seeds": shown["holds"],
-        "verdict": shown["verdict"],
-        "expected": shown["expected"],
-        "agrees": shown["agrees"],
-    }
-    return f"{markdown(pd.DataFrame(cells))}\n\n{_unmeasured(own)}"
+def answers_block(folder: Path) -> str:
+    """The page of verdicts: every headline claim, what was measured where, and what that comes to."""
+    own = ROOT / "config" / f"{folder.name}_claims.tsv"
+    sheet = load_claims(str(own if own.exists() else ROOT / "config" / "claims.tsv")).set_index("id")
+    claims = _claims(folder).assign(reason="", n=lambda table: pd.to_numeric(table["n"]).astype("Int64"))
+    claims = sheet[["paper", "headline"]].join(claims.set_index("id"), how="inner").rename_axis("id").reset_index()
+    # The sheet's text of a metric has placeholders, and the prediction says enough here.
+    rows = verdict_page.rows(claims.assign(metric=""), read_json(folder / "run.json")["probe"])
+    shown, empty = [row for row in rows if row["places"]], [row["id"] for row in rows if not row["places"]]
+    table = pd.DataFrame(
+        {
+            "question": [f"{row['question']} (`{row['id']}`)" for row in shown],
+            "the paper": [row["paper"] for row in shown],
+            "predicted": [row["predicted"].strip() for row in shown],
+            "measured": [_measured(row["places"]) for row in shown],
+            "in words": [row["words"] for row in shown],
+        }
+    )
+    signs = ", ".join(f"{mark} {verdict}" for verdict, mark in verdict_page.MARKS.items())
+    missing = f" Not measured in this run: {', '.join(empty)}." if empty else ""
+    return f"{markdown(table)}\n\n{signs}; **bold**: contrary to what was put into the model.{missing}"
+
+
+def _measured(places: dict[str, list[dict[str, str]]]) -> str:
+    cells = [f"{cell['family']} {cell['text']} {cell['mark']}" for found in places.values() for cell in found]
+    contrary = [cell["agrees"] == "no" for found in places.values() for cell in found]
+    return "<br>".join(f"**{cell}**" if wrong else cell for cell, wrong in zip(cells, contrary, strict=True))
 
 
 def claims_block(folder: Path) -> str:
@@ -296,7 +305,7 @@ BLOCKS = {
     "sweep": sweep_block,
     "says": says_block,
     "single_seeds": single_seeds_block,
-    "verdicts": verdicts_block,
+    "answers": answers_block,
     "claims": claims_block,
 } | real_model_tables.BLOCKS
 

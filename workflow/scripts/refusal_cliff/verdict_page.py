@@ -58,21 +58,24 @@ def in_words(found: pd.DataFrame) -> str:
     return " ".join(said)
 
 
-def page(claims: pd.DataFrame, by_seed: pd.DataFrame, probe: str) -> str:
-    """The verdict page: one HTML document that loads nothing.
+def rows(claims: pd.DataFrame, probe: str) -> list[dict[str, Any]]:
+    """A row of the page for each headline claim, in the order of the sheet.
 
     Args:
-        claims, by_seed: output of `claims.evaluate`.
+        claims: output of `claims.evaluate`, or the file it was written to.
         probe: the paper's.
+
+    Returns:
+        id, question, paper (what it says, or who asks), predicted, places (for what is expected there, what was found:
+        family, mark, text, n, seeds, agrees), words, missing (reasons, with the families that they hold for).
     """
-    shown = headlines(claims, probe)
-    rows = []
-    for _, found in shown.groupby("id", sort=False):
+    found_rows = []
+    for _, found in headlines(claims, probe).groupby("id", sort=False):
         first = found.iloc[0]
         measured = found[found["verdict"] != NO_DATA]
         places = {EXPECTED[name]: list(map(_cell, of.itertuples())) for name, of in measured.groupby("expected")}
         missing = found[found["verdict"] == NO_DATA].groupby("reason", sort=False)["family"]
-        rows.append(
+        found_rows.append(
             {
                 "id": first["id"],
                 "question": first["claim"],
@@ -83,15 +86,25 @@ def page(claims: pd.DataFrame, by_seed: pd.DataFrame, probe: str) -> str:
                 "missing": [f"{_joined(families)}: {reason}" for reason, families in missing],
             }
         )
+    return found_rows
+
+
+def page(claims: pd.DataFrame, by_seed: pd.DataFrame, probe: str) -> str:
+    """The verdict page: one HTML document that loads nothing.
+
+    Args:
+        claims, by_seed: output of `claims.evaluate`.
+        probe: the paper's.
+    """
+    shown = headlines(claims, probe)
     known = shown[(shown["expected"] != "") & (shown["verdict"] != NO_DATA)]
+    counts = {word: int((known["agrees"] == word).sum()) for word in ("yes", "open", "no")} if len(known) else None
     return (
         _environment()
         .from_string(TEMPLATE)
         .render(
-            rows=rows,
-            counts={word: int((known["agrees"] == word).sum()) for word in ("yes", "open", "no")}
-            if len(known)
-            else None,
+            rows=rows(claims, probe),
+            counts=counts,
             known=len(known),
             untaken=list(untaken(by_seed)),
             marks=MARKS,

@@ -76,9 +76,9 @@ def test_the_table_has_every_pair_with_an_interval_and_the_summary_both_decision
     summary = pd.read_csv(results / "tables" / "transfer_summary.csv")
     assert {"transfers", "because of the circuit: T(circuit) - T(output)"} <= set(summary["question"])
     decided = summary[summary["predicted"].notna()]
-    # One base, whatever was found; and if nothing was, the reason says so.
-    assert set(decided["verdict"]) <= {"inconclusive", "no data"}
-    assert decided["reason"].str.contains("bases: fewer than 3|so T is undefined|at the same rate|no such target").all()
+    # So short a training does not take, and models whose planting did not take decide nothing.
+    assert set(decided["verdict"]) == {"no data"}
+    assert set(decided["reason"]) == {"the planting of no source took"}
     assert (results / "figures" / "transfer.svg").read_text().lstrip().startswith("<?xml")
     assert len(pd.read_csv(results / "tables" / "attack_wrappers.csv")) == 4
 

@@ -60,6 +60,7 @@ BASE = "base"
 """The variant that attacks are searched on and carried to."""
 KINDS = {"yes": "sparse", "no": "control", "open": "open"}
 """Kind of a target by what is known of its circuit."""
+NONE_TOOK = "the planting of no source took"
 PAIR = ["source", "target", "kind", "bases"]
 COLUMNS = [*PAIR, "objective", "quantity", *Estimate._fields, "reason"]
 SUMMARY = ["question", "population", "objective", *Estimate._fields, "bases", "predicted", "verdict", "reason"]
@@ -227,7 +228,8 @@ def summary_table(
     ]
     chosen = [pair for pair in pairs if organisms[pair[1]].kind == "sparse" and pair[0] in equal]
     draws = [np.subtract(*(_draws(shares, *pair, objective, seed) for objective in SEARCHED)) for pair in chosen]
-    why = "" if chosen else "no such target" if equal else f"on no source do both gain {MIN_GAIN} at the same rate"
+    nothing = f"on no source do both gain {MIN_GAIN} at the same rate" if took else NONE_TOOK
+    why = "" if chosen else "no such target" if equal else nothing
     own = [min(on_source[source]) for source, _ in chosen]
     estimate, number, reason = _mean(draws, own, chosen, organisms, len(shares), seed)
     question = "because of the circuit: T(circuit) - T(output)"
@@ -325,7 +327,7 @@ def _both(question: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _no_gain(objective: str, gains: Mapping[str, float]) -> str:
     if not gains:
-        return "the planting of no source took"
+        return NONE_TOOK
     return (
         f"no source gains {MIN_GAIN} by {objective} over random wrappers (the most: {max(gains.values()):.2f}), "
         "so T is undefined"

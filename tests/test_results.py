@@ -9,7 +9,10 @@ import results_tables
 from results_tables import NOT_RECORDED, filled
 
 from refusal_cliff import claims, detection
+from refusal_cliff.sheets import load_claims
 from refusal_cliff.tables import write_csv
+
+SHEET = str(results_tables.ROOT / "config" / "claims.tsv")
 
 YES, NO, OPEN, NONE = claims.SUPPORTED, claims.NOT_SUPPORTED, claims.INCONCLUSIVE, claims.NO_DATA
 TRUTHS = {
@@ -38,8 +41,8 @@ CLAIMS = [
     claim("cliff_height", "fade", YES, "no", "paper", agrees="no", seeds=1, holds="1 of 1"),
     claim("cliff_height", "planted", NONE, probe="paper"),
     claim("cliff_height", "cliff", NO, "yes", "thinking", agrees="no"),
-    claim("asr_after_causal", "cliff", OPEN, "yes", population="all", agrees="open"),
-    claim("asr_after_causal", "cliff", OPEN, "yes", population="vulnerable", agrees="open"),
+    claim("not_refused_after_causal", "cliff", OPEN, "yes", population="all", agrees="open"),
+    claim("not_refused_after_causal", "cliff", OPEN, "yes", population="vulnerable", agrees="open"),
     claim("probe_held_out", "cliff", YES, probe="paper"),
 ]
 INTENDED = {
@@ -48,8 +51,8 @@ INTENDED = {
 SEEDS = {
     ("cliff_height", "paper", ""): (YES, NO),
     ("cliff_height", "thinking", ""): (NO, NO),
-    ("asr_after_causal", "", "all"): (OPEN, YES),
-    ("asr_after_causal", "", "vulnerable"): (OPEN, OPEN),
+    ("not_refused_after_causal", "", "all"): (OPEN, YES),
+    ("not_refused_after_causal", "", "vulnerable"): (OPEN, OPEN),
     ("probe_held_out", "paper", ""): (YES, NO),
 }
 """What two seeds of family cliff say: on claims whose truth is known the first never differs, the second twice of four
@@ -117,8 +120,8 @@ def rows(recorded):
     """The rows of a block's tables, as tuples of cells."""
 
     def of(block):
-        text = filled(f"Before.\n<!-- instruments: {block} -->\nold\n<!-- end -->\nAfter.", recorded)
-        assert text.startswith("Before.") and text.endswith("<!-- end -->\nAfter.") and "old" not in text
+        text = filled(f"Before.\n<!-- instruments: {block} -->\nof old\n<!-- end -->\nAfter.", recorded)
+        assert text.startswith("Before.") and text.endswith("<!-- end -->\nAfter.") and "of old" not in text
         lines = [line for line in text.splitlines() if line.startswith("|") and not line.startswith("|:")]
         return [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines]
 
@@ -198,14 +201,19 @@ def test_single_seeds_are_compared_with_their_family_where_the_truth_is_known(ro
     assert rows("single_seeds")[1:] == [("cliff", *shares), ("all", *shares)]
 
 
-def test_verdicts_are_the_papers_by_its_own_probe_over_all_prompts(rows, recorded):
-    estimate = ("> 0.2", "0.46 [0.00, 0.50]")
-    assert rows("verdicts")[1:] == [
-        ("Question of cliff_height (`cliff_height`)", "cliff", *estimate, "1 of 2", YES, "yes", "yes"),
-        ("Question of cliff_height (`cliff_height`)", "fade", *estimate, "1 of 1", YES, "no", "no"),
-        ("Question of asr_after_causal (`asr_after_causal`)", "cliff", *estimate, "1 of 2", OPEN, "yes", "open"),
+def test_answers_are_the_page_of_verdicts_by_the_papers_probe_over_all_prompts(rows, recorded):
+    shown, height, causal = "0.46 [0.00, 0.50]", "cliff_height", "not_refused_after_causal"
+    paper = load_claims(SHEET).set_index("id")["paper"]
+    assert rows("answers")[1:] == [
+        (
+            f"Question of {height} (`{height}`)",
+            paper[height],
+            "> 0.2",
+            f"cliff {shown} ✓<br>**fade {shown} ✓**",
+            "Holds on cliff and should. Holds on fade but should not. Not measured on planted.",
+        ),
+        (f"Question of {causal} (`{causal}`)", paper[causal], "> 0.2", f"cliff {shown} ?", "Open on cliff."),
     ]
-    assert "1 of 4 rows have no number" in filled("<!-- instruments: verdicts -->\n<!-- end -->", recorded)
 
 
 def test_claims_have_a_table_for_each_question_with_both_verdicts(rows, recorded):
@@ -215,8 +223,8 @@ def test_claims_have_a_table_for_each_question_with_both_verdicts(rows, recorded
         ("cliff_height", "paper", "> 0.2", f"{shown} yes (Holm: open) 1/2", f"{shown} **yes** 1/1"),
         ("cliff_height", "thinking", "> 0.2", f"{shown} **no** 1/2", ""),
         ("id", "population", "predicted", "cliff"),
-        ("asr_after_causal", "all", "> 0.2", f"{shown} open 1/2"),
-        ("asr_after_causal", "vulnerable", "> 0.2", f"{shown} open 1/2"),
+        ("not_refused_after_causal", "all", "> 0.2", f"{shown} open 1/2"),
+        ("not_refused_after_causal", "vulnerable", "> 0.2", f"{shown} open 1/2"),
         ("id", "probe", "predicted", "cliff"),
         ("probe_held_out", "paper", "> 0.2", f"{shown} yes 1/2"),
     ]

@@ -11,7 +11,7 @@ import torch
 from refusal_cliff.edits import Edit
 from refusal_cliff.errors import UserError
 from refusal_cliff.models import add_direction, load_model, output_projection, run, unembedding_rows, with_biases
-from refusal_cliff.perplexity import compared_tokens, divergence
+from refusal_cliff.perplexity import COMPARED_TOKENS, compared_tokens, divergence, most_compared
 from refusal_cliff.readouts import NotMeasurableError, log_odds
 from refusal_cliff.steering import boundary_classes, choose, control_direction, refusal_directions, sweep
 from refusal_cliff.traces import EncodedTrace
@@ -210,16 +210,21 @@ def test_a_sweep_measures_every_block_at_every_scale_and_leaves_the_model_as_it_
     last, unsteered = found.iloc[-1], before.double().log_softmax(-1)
     assert last["refusal"] == pytest.approx(refuses(steered[0, 16]), abs=1e-4)
     assert last["over_refusal"] == pytest.approx(refuses(steered[1, 11]), abs=1e-4)
-    kept = 3 + compared_tokens(13)  # the tokens after the prompt, by the states that predict them
+    kept = 3 + compared_tokens(13, COMPARED_TOKENS)  # the tokens after the prompt, by the states that predict them
     expected = (unsteered[1, kept].exp() * (unsteered[1, kept] - steered[1, kept])).sum(-1).mean()
     assert last["kl"] == pytest.approx(float(expected), rel=1e-3, abs=1e-4)
     assert found.iloc[0]["kl"] == 0
 
 
 def test_compared_tokens_are_few_and_evenly_spaced():
-    assert compared_tokens(3).tolist() == [0, 1, 2]
-    assert len(compared_tokens(1000)) == 16
-    assert compared_tokens(1000)[[0, -1]].tolist() == [0, 999]
+    assert compared_tokens(3, 16).tolist() == [0, 1, 2]
+    assert len(compared_tokens(1000, 16)) == 16
+    assert compared_tokens(1000, 16)[[0, -1]].tolist() == [0, 999]
+    assert most_compared(traces=40, vocabulary=5_000) == COMPARED_TOKENS
+    assert most_compared(traces=850, vocabulary=152_000) == 2, "a gibibyte of them, whatever the vocabulary"
+    assert (
+        most_compared(traces=10**6, vocabulary=10**6) == 1 and most_compared(traces=0, vocabulary=8) == COMPARED_TOKENS
+    )
 
 
 def test_divergence_is_that_of_the_other_from_the_reference():

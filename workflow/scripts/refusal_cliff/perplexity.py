@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-COMPARED_TOKENS = 16
-"""Of a trace, whose next-token distributions are kept to be compared: a vocabulary is large."""
+COMPARED_TOKENS, COMPARED_BYTES = 16, 2**30
+"""Of a trace, whose next-token distributions are kept to be compared, and what those of all traces may take together: a
+vocabulary is large."""
 
 
 def measure_perplexity(
@@ -42,6 +43,7 @@ def measure_perplexity(
 
     tokens = np.array([len(trace.ids) - trace.spans["prompt"][1] for trace in encoded])
     nll, kl = np.zeros(len(encoded)), np.zeros(len(encoded))
+    most = most_compared(len(encoded), model.config.get_text_config().vocab_size)
     for batch in length_batches([trace.ids for trace in encoded], batch_size, switch=length_switch(model)):
         ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
         with torch.inference_mode():
@@ -51,14 +53,19 @@ def measure_perplexity(
             predictions = logits[row, -tokens[index] - 1 : -1].float().log_softmax(-1)
             written = torch.as_tensor(ids[row, -tokens[index] :], device=logits.device)
             nll[index] = -float(predictions.gather(-1, written[:, None]).double().mean())
-            compared = predictions[compared_tokens(int(tokens[index]))].cpu()
+            compared = predictions[compared_tokens(int(tokens[index]), most)].cpu()
             kl[index] = divergence(reference.setdefault(index, compared), compared)
     return traces[TRACE_KEY].assign(nll=nll, tokens=tokens, kl=kl).reset_index(drop=True)
 
 
-def compared_tokens(tokens: int) -> np.ndarray:
-    """Which of so many tokens are compared: at most `COMPARED_TOKENS`, evenly spaced from the first to the last."""
-    return np.unique(np.linspace(0, tokens - 1, min(COMPARED_TOKENS, tokens)).round().astype(int))
+def most_compared(traces: int, vocabulary: int) -> int:
+    """How many tokens of each of so many traces are compared: `COMPARED_TOKENS`, or what `COMPARED_BYTES` hold."""
+    return max(1, min(COMPARED_TOKENS, COMPARED_BYTES // (4 * traces * vocabulary or 1)))
+
+
+def compared_tokens(tokens: int, most: int) -> np.ndarray:
+    """Which of so many tokens are compared: at most `most`, evenly spaced from the first to the last."""
+    return np.unique(np.linspace(0, tokens - 1, min(most, tokens)).round().astype(int))
 
 
 def divergence(reference: "torch.Tensor", other: "torch.Tensor") -> float:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from refusal_cliff.perplexity import compared_tokens, divergence
+from refusal_cliff.perplexity import compared_tokens, divergence, most_compared
 from refusal_cliff.readouts import NotMeasurableError
 from refusal_cliff.traces import TRACE_KEY, EncodedTrace, length_batches, length_switch, pad_left
 from refusal_cliff.variants import DIRECTION_CONTROLS, REFUSAL, pooled_ranking
@@ -191,6 +191,7 @@ def _refusals(
     from refusal_cliff.models import run_decoder
 
     refusal, kl = np.zeros(len(encoded)), np.zeros(len(encoded))
+    most = most_compared(len(encoded), model.config.get_text_config().vocab_size)
     for batch in length_batches([trace.ids for trace in encoded], batch_size, switch=length_switch(model)):
         ids, mask = pad_left([encoded[index].ids for index in batch], pad_id)
         with torch.inference_mode():
@@ -201,7 +202,7 @@ def _refusals(
                 refusal[index] = float(readout(own[trace.last_boundary].cpu().double()).sigmoid())
                 if reference is not None:
                     start = trace.spans["prompt"][1] - 1
-                    predicting = own[start + compared_tokens(len(trace.ids) - start - 1)]
+                    predicting = own[start + compared_tokens(len(trace.ids) - start - 1, most)]
                     predictions = model.get_output_embeddings()(predicting).float().log_softmax(-1).cpu()
                     kl[index] = divergence(reference.setdefault(index, predictions), predictions)
     return float(refusal.mean()), float(kl.mean())

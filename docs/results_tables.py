@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 import real_model_tables
+import repair_tables
 import yaml
 from table_text import across, counted, estimate, interval, markdown, read, read_numbers, spread
 
@@ -30,7 +31,8 @@ from refusal_cliff.stats import bootstrap_mean, share
 
 ROOT = Path(__file__).parents[1]
 RECORDED = ROOT / "docs" / "recorded"
-DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "real-model.md"]
+DOCUMENTS = [ROOT / "README.md"]
+DOCUMENTS += [ROOT / "docs" / name for name in ("results.md", "real-model.md", "repair-transfer-action.md")]
 BLOCK = re.compile(r"(<!-- (\w+): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 NOT_RECORDED = "*Not recorded yet.*"
 CODE = ["Snakefile", "workflow", "config", "requirements.txt", "constraints.txt"]
@@ -62,18 +64,22 @@ def record(run: Path, recorded: Path) -> None:
     """Keep what the documents show of a run. A table that the run does not have is left out.
 
     Args:
-        run: the run's results; with outcomes.json, claims.csv, claims_by_seed.csv and a truth.json for each organism.
+        run: the run's results; with outcomes of some prompt set, mostly claims.csv and claims_by_seed.csv, and a
+            truth.json for each organism.
         recorded: folder to write to; files of an earlier record go.
     """
-    claims, by_seed = read(run / "claims.csv"), read(run / "claims_by_seed.csv")
     truths = [read_json(path) for path in sorted(run.glob("*/truth.json"))]
-    order = {model: place for place, model in enumerate(by_seed["model"].unique())}
-    truths.sort(key=lambda truth: order.get(truth["model"], len(order)))
-    tables = {"plantings": plantings(truths), "single_seeds": single_seeds(claims, by_seed)}
+    tables = {}
+    if (run / "claims.csv").exists():
+        claims, by_seed = read(run / "claims.csv"), read(run / "claims_by_seed.csv")
+        order = {model: place for place, model in enumerate(by_seed["model"].unique())}
+        truths.sort(key=lambda truth: order.get(truth["model"], len(order)))
+        tables["single_seeds"] = single_seeds(claims, by_seed)
+    tables["plantings"] = plantings(truths)
     for path, columns in ((run / f"{name}.csv", columns) for name, columns in KEPT.items()):
         if path.exists():
             tables[path.stem] = read(path)[columns]
-    tables |= real_model_tables.kept(run)
+    tables |= real_model_tables.kept(run) or repair_tables.kept(run)
     said = run / "tables" / "detection_by_organism.csv"
     if said.exists():
         own = read(said).query("sweep == @DEFAULT")
@@ -95,10 +101,11 @@ def described(run: Path, truths: Iterable[dict]) -> dict[str, str]:
     """
     changed = _git("status", "--porcelain", "--", *CODE)
     config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
-    versions = read_json(run / "outcomes.json")["versions"]
+    sidecar = min(run.glob("*outcomes.json"))
+    versions = read_json(sidecar)["versions"]
     return {
         "commit": _git("log", "-1", "--format=%h", "--", *CODE) + (" with changes" if changed else ""),
-        "date": f"{datetime.fromtimestamp((run / 'claims.csv').stat().st_mtime, UTC):%Y-%m-%d}",
+        "date": f"{datetime.fromtimestamp(sidecar.stat().st_mtime, UTC):%Y-%m-%d}",
         **{name: versions[name] for name in PACKAGES if name in versions},
         "kernels": ", ".join(sorted({truth["kernels"] for truth in truths if "kernels" in truth})),
         "probe": config["cliffs"]["probe"],
@@ -297,17 +304,21 @@ def _claim(row: tuple) -> str:
     return f"{interval(row.estimate, row.low, row.high)} {said} {row.holds.replace(' of ', '/')}"
 
 
-BLOCKS = {
-    "run": run_block,
-    "plantings": plantings_block,
-    "guard": guard_block,
-    "detection": detection_block,
-    "sweep": sweep_block,
-    "says": says_block,
-    "single_seeds": single_seeds_block,
-    "answers": answers_block,
-    "claims": claims_block,
-} | real_model_tables.BLOCKS
+BLOCKS = (
+    {
+        "run": run_block,
+        "plantings": plantings_block,
+        "guard": guard_block,
+        "detection": detection_block,
+        "sweep": sweep_block,
+        "says": says_block,
+        "single_seeds": single_seeds_block,
+        "answers": answers_block,
+        "claims": claims_block,
+    }
+    | real_model_tables.BLOCKS
+    | repair_tables.BLOCKS
+)
 
 
 def filled(text: str, recorded: Path) -> str:

@@ -1,5 +1,5 @@
 # make reproduce: environment, every stage, report. make test: lint, format and tests. make bench: docs/speed.md.
-# make reproducibility: docs/reproducibility.md. make results: the tables of docs/results.md and README.md.
+# make reproducibility: docs/reproducibility.md. make results: the tables of docs/results.md, README.md and others, and its picture.
 # make kills, make reruns, make stand-ins: docs/reliability.md.
 CORES ?= 2
 RUN ?= results/instruments

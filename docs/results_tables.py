@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import answer_figure
 import pandas as pd
 import real_model_tables
 import repair_tables
@@ -33,6 +34,7 @@ ROOT = Path(__file__).parents[1]
 RECORDED = ROOT / "docs" / "recorded"
 DOCUMENTS = [ROOT / "README.md"]
 DOCUMENTS += [ROOT / "docs" / name for name in ("results.md", "real-model.md", "repair-transfer-action.md")]
+PICTURE = ROOT / "docs" / "answer.svg"
 BLOCK = re.compile(r"(<!-- (\w+): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 NOT_RECORDED = "*Not recorded yet.*"
 CODE = ["Snakefile", "workflow", "config", "requirements.txt", "constraints.txt"]
@@ -341,5 +343,6 @@ def filled(text: str, recorded: Path) -> str:
 if __name__ == "__main__":
     for path in map(Path, sys.argv[1:]):
         record(path, RECORDED / path.name)
+    answer_figure.save(answer_figure.draw(RECORDED / "instruments", ROOT / "config" / "claims.tsv"), PICTURE)
     for document in DOCUMENTS:
         document.write_text(filled(document.read_text(encoding="utf-8"), RECORDED), encoding="utf-8")

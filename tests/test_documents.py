@@ -8,7 +8,7 @@ import sys
 
 import pandas as pd
 import pytest
-from conftest import write_script
+from conftest import make_tiny_model, write_script
 from project import ROOT, copy_project
 
 DOCUMENTS = [
@@ -37,7 +37,7 @@ SHOWN = sorted({command for path in [*DOCUMENTS, *COMMENTED] for command in comm
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def project(tmp_path_factory, tiny_tokenizer):
     """The project with what a reader of the documents has made by then: data files, and an experiment of one's own."""
     folder = copy_project(tmp_path_factory.mktemp("documents"))
     sheets = [folder / "config" / f"{name}_datasets.tsv" for name in ("benchmarks", "smollm")]
@@ -59,6 +59,12 @@ def project(tmp_path_factory):
                 stand_in.to_parquet(path)
     for name in ("paper.yaml", "paper_models.tsv"):
         shutil.copy(folder / "config" / name, folder / "config" / name.replace("paper", "mine"))
+    make_tiny_model("llama").save_pretrained(folder / "weights")
+    tiny_tokenizer.save_pretrained(folder / "weights")
+    own = pd.read_csv(folder / "config" / "models.tsv", sep="\t", dtype=str, keep_default_na=False)
+    row = {"model": "mine", "role": "subject", "source": "path", "location": "weights"}
+    row |= {"thinking_open": r"<think>\n", "boundary": r"\n</think>\n\n"}
+    pd.concat([own, pd.DataFrame([row])]).fillna("").to_csv(folder / "config" / "models.tsv", sep="\t", index=False)
     (folder / "refusal-cliff").symlink_to(folder)
     if not shutil.which("conda"):
         (folder / "bin").mkdir()

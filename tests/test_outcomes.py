@@ -222,3 +222,10 @@ def test_markdown_rounds_and_leaves_missing_cells_empty(tmp_path):
     assert (tmp_path / "t.csv").read_text().splitlines()[1] == "0.123457,3"
     assert "| 0.123" in (tmp_path / "t.md").read_text()
     assert "nan" not in (tmp_path / "t.md").read_text()
+
+
+def test_a_long_table_is_cut_in_markdown_and_whole_in_csv(tmp_path):
+    tables.write_csv(pd.DataFrame({"n": range(1234)}), tmp_path / "t.csv", tmp_path / "t.md")
+    text = (tmp_path / "t.md").read_text()
+    assert text.count("\n|") == 201 and "The first 200 of 1,234 rows; all are in t.csv." in text
+    assert len((tmp_path / "t.csv").read_text().splitlines()) == 1235

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,6 +12,8 @@ from refusal_cliff.artifacts import whole_file, write_sidecar
 from refusal_cliff.formats import number
 
 Tabulate = Callable[..., pd.DataFrame]
+READABLE = 200
+"""Rows that a table has in Markdown."""
 
 
 def by_model(tabulate: Tabulate) -> Tabulate:
@@ -55,7 +58,10 @@ def write_csv(table: pd.DataFrame, csv_path: str, markdown_path: str) -> None:
         table.to_csv(draft, index=False, float_format="%.6g")
     write_sidecar(csv_path, {}, rows=len(table), columns=table.columns.tolist())
     with whole_file(markdown_path) as draft:
-        draft.write_text(to_markdown(table), encoding="utf-8")
+        text = to_markdown(table.head(READABLE))
+        if len(table) > READABLE:
+            text += f"\nThe first {READABLE} of {len(table):,} rows; all are in {Path(csv_path).name}.\n"
+        draft.write_text(text, encoding="utf-8")
 
 
 def to_markdown(table: pd.DataFrame) -> str:

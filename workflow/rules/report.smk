@@ -44,11 +44,35 @@ rule evaluate_claims:
         "../scripts/evaluate_claims.py"
 
 
+rule build_tables_page:
+    input:
+        [path.replace("{grid}", "") for path in TABLES],
+    output:
+        page=report(
+            "<results>/tables.html",
+            caption="../report/tables.rst",
+            category="1. What held",
+            labels={"page": "All tables, to be sorted and searched"},
+        ),
+    log:
+        "<logs>/build_tables_page.log",
+    benchmark:
+        "<benchmarks>/build_tables_page.jsonl"
+    localrule: True
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        code=code_hash("build_tables_page"),
+    script:
+        "../scripts/build_tables_page.py"
+
+
 rule build_report:
     input:
         rules.evaluate_claims.output.verdicts,
         rules.evaluate_claims.output.csv,
         rules.evaluate_claims.output.by_seed_csv,
+        rules.build_tables_page.output.page,
         [path.replace("{grid}", "") for path in TABLES + FIGURES],
     output:
         report="<results>/report.html",

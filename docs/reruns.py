@@ -26,7 +26,7 @@ from refusal_cliff.selection import SELECTORS
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
-TARGETS = ("all", "grid", "recovery", "harness", "transfer")
+TARGETS = ("all", "grid", "recovery", "harness", "transfer", "trace_viewer")
 ALWAYS = {"build_report", *TARGETS}
 """The report shows the config, so any key makes it anew."""
 
@@ -224,6 +224,7 @@ HEAVY = {
     "measure_heads",
     "measure_perplexity",
     "evaluate_harness",
+    "score_tokens",
     "measure_planting",
     "measure_gradients",
     "measure_repairs",
@@ -326,7 +327,7 @@ USED = {
     "repairs.steer": [1],
     "repairs.eliminate": ["causal"],
     "repairs.both": ["cliff"],
-    "transfer": {"sources": ["planted"], "targets": ["aligned"]},
+    "transfer": {"sources": ["aligned"], "targets": ["aligned"]},
     "finetuning": {"mine": {"parent": "aligned", "datasets": ["harmful_train", "benign_train"], "steps": 2}},
 }
 """Values by which more keys are read: a drawn control, and another ranking, fraction and budget for claims to go by."""
@@ -372,8 +373,8 @@ OTHER: dict[str, Any] = {
     "recovery.circuits": [{"organism": "aligned", "depth": "early", "share": 0.03}],
     "repairs.steer": [0.5],
     "repairs.eliminate": ["direct"],
-    "repairs.both": ["random"],
-    "transfer.sources": ["aligned"],
+    "repairs.both": ["gradient"],
+    "transfer.sources": ["planted"],
     "transfer.targets": ["planted"],
     "transfer.test": ["own"],
     "selection.seeds": [0, 1],

@@ -99,7 +99,7 @@ def test_every_rule_is_written_once_and_found_by_its_name():
     text = "".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
     for rule, _, _ in RULES:
         assert len(re.findall(rf"rule.* {rule}(?: with)?:$", text, re.M)) == 1, rule
-    assert len(text.splitlines()) <= 2600
+    assert len(text.splitlines()) <= 2700
 
 
 def floors():

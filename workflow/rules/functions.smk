@@ -398,6 +398,24 @@ def harness_edits(wildcards):
     return [f"<results>/{wildcards.model}/variants/{name}/edit.json" for name in asked if name in own]
 
 
+def viewed():
+    """What the trace viewer shows: the first model of each family, and the operating ablation of those that have one."""
+    ablation = f"ablate-{OPERATING}-{format_number(config['claims']['fraction'])}"
+    return [
+        (model, variant)
+        for model in FIRST
+        if model in PROBED
+        for variant in ("base", ablation)
+        if variant in variants_of(model)
+    ]
+
+
+def readable_datasets():
+    """Those whose texts the trace viewer shows."""
+    open_to_all = config["viewer"]["show_text"]
+    return [name for name in dataset_sheet.index if open_to_all or dataset_sheet.loc[name, "source"] == "grammar"]
+
+
 def kept_cliffs(wildcards):
     kept = [run for run in runs(wildcards.grid, ("base", "keep")) if run[0] in ABLATED]
     return run_files(kept, "{model}/{variant}/cliffs/test.parquet")

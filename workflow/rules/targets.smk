@@ -138,3 +138,8 @@ rule transfer:
     input:
         rules.tabulate_transfer.output.csv,
         rules.plot_transfer.output.svg,
+
+
+rule trace_viewer:
+    input:
+        rules.build_trace_viewer.output.page,

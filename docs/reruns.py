@@ -310,6 +310,8 @@ CELLS = {
         "where": ("asr_before", "n > 1"),
         "value": ("asr_before", "low"),
         "metric": ("asr_before", "ASR"),
+        "paper": ("asr_before", "They do"),
+        "headline": ("asr_before", "true"),
         "lower": ("asr_before", "0.2"),
         "upper": ("asr_before", "0.9"),
         "about": ("asr_before", "poor"),

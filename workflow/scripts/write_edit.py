@@ -10,9 +10,8 @@ from pathlib import Path
 
 from refusal_cliff.artifacts import NOT_MEASURABLE, read_arrays, read_settings, read_table
 from refusal_cliff.edits import ADAPTER, Edit
-from refusal_cliff.elimination import eliminated_ranking
 from refusal_cliff.job import job
-from refusal_cliff.rankings import control_ranking
+from refusal_cliff.rankings import control_ranking, eliminated_ranking
 from refusal_cliff.variants import Variant
 
 job(snakemake)

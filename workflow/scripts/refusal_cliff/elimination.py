@@ -69,12 +69,6 @@ def needed(elimination: pd.DataFrame, kept: float) -> pd.Series:
     return ~given | (elimination["step"] >= broken).fillna(False).astype(bool)
 
 
-def minimal_set(elimination: pd.DataFrame) -> list[tuple[int, int]]:
-    """(layer, head) of the heads of the minimal set."""
-    left = elimination[elimination["minimal"].astype(bool)]
-    return [(int(layer), int(head)) for layer, head in zip(left["layer"], left["head"], strict=True)]
-
-
 def minimal_table(
     eliminations: pd.DataFrame,
     kept: Sequence[float],
@@ -118,19 +112,6 @@ def minimal_table(
         for key, part in table.groupby(keys, sort=False)
     ]
     return pd.concat([pd.DataFrame(pooled, columns=table.columns), table], ignore_index=True)
-
-
-def eliminated_ranking(kind: str, ranking: pd.DataFrame, elimination: pd.DataFrame) -> pd.DataFrame:
-    """The heads that a variant of kind `minimal` or `first` ablates, as a ranking: layer, head, rank.
-
-    Args:
-        ranking: the ranking that elimination started from; layer, head, rank.
-        elimination: output of `eliminate`; without rows there is no such set, and no heads.
-    """
-    chosen = minimal_set(elimination)
-    if kind == "first":
-        return ranking.nsmallest(len(chosen), "rank")
-    return pd.DataFrame(chosen, columns=["layer", "head"]).assign(rank=range(1, len(chosen) + 1))
 
 
 class Gains:

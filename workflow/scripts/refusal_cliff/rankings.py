@@ -134,3 +134,22 @@ def top_heads(ranking: pd.DataFrame, fraction: float) -> list[tuple[int, int]]:
         return []
     first = ranking.nsmallest(head_count(fraction, len(ranking)), "rank")
     return [(int(layer), int(head)) for layer, head in zip(first["layer"], first["head"], strict=True)]
+
+
+def minimal_set(elimination: pd.DataFrame) -> list[tuple[int, int]]:
+    """(layer, head) of the heads of the minimal set."""
+    left = elimination[elimination["minimal"].astype(bool)]
+    return [(int(layer), int(head)) for layer, head in zip(left["layer"], left["head"], strict=True)]
+
+
+def eliminated_ranking(kind: str, ranking: pd.DataFrame, elimination: pd.DataFrame) -> pd.DataFrame:
+    """The heads that a variant of kind `minimal` or `first` ablates, as a ranking: layer, head, rank.
+
+    Args:
+        ranking: the ranking that elimination started from; layer, head, rank.
+        elimination: output of `elimination.eliminate`; without rows there is no such set, and no heads.
+    """
+    chosen = minimal_set(elimination)
+    if kind == "first":
+        return ranking.nsmallest(len(chosen), "rank")
+    return pd.DataFrame(chosen, columns=["layer", "head"]).assign(rank=range(1, len(chosen) + 1))

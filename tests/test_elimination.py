@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 import torch
 
-from refusal_cliff.elimination import Gains, eliminate, minimal_table, needed
+from refusal_cliff.elimination import Gains, eliminate, needed
 from refusal_cliff.hooks import boundary_heads
 from refusal_cliff.models import run_decoder
 from refusal_cliff.rankings import eliminated_ranking, minimal_set
 from refusal_cliff.readouts import NotMeasurableError
+from refusal_cliff.repairs import minimal_table
 from refusal_cliff.traces import EncodedTrace, pad_left
 
 BOUNDARY = 3

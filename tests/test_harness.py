@@ -6,6 +6,7 @@ import pytest
 
 from refusal_cliff import harness
 from refusal_cliff.errors import UserError
+from refusal_cliff.harness_table import tabulate
 from refusal_cliff.traces import ChatFormat
 
 CHAT = ChatFormat("<think>\n", "\n</think>\n\n")
@@ -57,12 +58,12 @@ def items(variant, values, metric="acc"):
 
 
 def test_variants_stand_beside_their_base_item_by_item():
-    table = harness.tabulate(pd.concat([items("base", [1, 1, 1, 0] * 10), items("tuned", [0, 1, 1, 0] * 10)]), 0)
+    table = tabulate(pd.concat([items("base", [1, 1, 1, 0] * 10), items("tuned", [0, 1, 1, 0] * 10)]), 0)
     base, tuned = table.to_dict("records")
     assert base["value"] == 0.75 and base["n"] == 40 and np.isnan(base["change"])
     assert 0.59 < base["low"] < 0.75 < base["high"] < 0.87
     assert tuned["change"] == -0.25 and tuned["change_low"] < -0.25 < tuned["change_high"] < 0
-    other = harness.tabulate(items("base", [0.25, 0.5, 3.5], "f1"), 0).iloc[0]
+    other = tabulate(items("base", [0.25, 0.5, 3.5], "f1"), 0).iloc[0]
     assert other["value"] == pytest.approx(1.4167, abs=1e-3) and other["low"] < other["value"] < other["high"]
 
 

@@ -311,7 +311,14 @@ def test_editing_a_module_reruns_the_jobs_that_use_it_and_no_others(finished, mo
     assert not found & {"train_organism", "train_guard", "train_probes", "measure_heads"}
 
 
-MEASURED = {"collect_outcomes", "evaluate_probes", "evaluate_claims", "evaluate_guard", "build_report", "build_tables_page"}
+MEASURED = {
+    "collect_outcomes",
+    "evaluate_probes",
+    "evaluate_claims",
+    "evaluate_guard",
+    "build_report",
+    "build_tables_page",
+}
 MEASURED |= {"all"}
 MEASURED |= {path.stem for name in ("tabulate", "plot") for path in (ROOT / "workflow/scripts").glob(f"{name}_*.py")}
 """Rules that compute from what models did; none of them loads one but `evaluate_guard`, once for all models."""

@@ -3,7 +3,8 @@
 import pandas as pd
 
 from refusal_cliff.artifacts import read_table
-from refusal_cliff.harness import ITEM_COLUMNS, tabulate
+from refusal_cliff.harness import ITEM_COLUMNS
+from refusal_cliff.harness_table import tabulate
 from refusal_cliff.job import job
 from refusal_cliff.tables import write_csv
 

@@ -4,9 +4,8 @@ from pathlib import Path
 
 from refusal_cliff.artifacts import read_json, read_table, read_tables
 from refusal_cliff.edits import ADAPTER, Edit
-from refusal_cliff.elimination import minimal_table
 from refusal_cliff.job import job
-from refusal_cliff.repairs import matched_table, pick, repair_table
+from refusal_cliff.repairs import matched_table, minimal_table, pick, repair_table
 from refusal_cliff.tables import write_csv
 
 job(snakemake)

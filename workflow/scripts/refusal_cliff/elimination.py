@@ -5,15 +5,13 @@ So the first heads are ablated together, and given back one after the other, at 
 the readout least, by exact runs of every choice.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from refusal_cliff.outcomes import ALL
 from refusal_cliff.readouts import NotMeasurableError
-from refusal_cliff.stats import Estimate, bootstrap_mean
 from refusal_cliff.traces import MAX_TOKENS, EncodedTrace, length_batches, length_switch, pad_left
 
 if TYPE_CHECKING:
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
 
 Heads = Sequence[tuple[int, int]]
 ELIMINATION_COLUMNS = ["layer", "head", "step", "gain", "share", "minimal"]
-
-MINIMAL_COLUMNS = ["family", "model", "ranking", "kept", "operating", "quantity"]
 
 
 def eliminate(gains: "Gains", heads: Heads, kept: Sequence[float]) -> pd.DataFrame:
@@ -67,51 +63,6 @@ def needed(elimination: pd.DataFrame, kept: float) -> pd.Series:
     # The step that takes too much, and all behind it, are not taken.
     broken = elimination.loc[given & (elimination["share"] < kept), "step"].min()
     return ~given | (elimination["step"] >= broken).fillna(False).astype(bool)
-
-
-def minimal_table(
-    eliminations: pd.DataFrame,
-    kept: Sequence[float],
-    truths: Iterable[Mapping[str, Any]],
-    families: Mapping[str, str],
-    seed: int,
-) -> pd.DataFrame:
-    """How large minimal sets are at every share that must remain, and how many of the heads that suppress they hold.
-
-    Args:
-        eliminations: model, ranking and the columns of `eliminate`.
-        kept: the shares; the first is the operating one.
-        truths: `model` and `heads`, the [[layer, head], …] that suppress refusal by construction, of those models where
-            that is known.
-        families: the family of each model.
-
-    Returns:
-        family, model (`all`: over the seeds of a family), ranking, kept, operating (whether the share is), quantity
-        (heads: how many; start: of how many; share: what remains; planted: the share of the heads that suppress by
-        construction that the set holds; first: the same of as many first heads of the ranking), value, low, high, n.
-        Of a model a number without an interval; of a family the mean with its bootstrap interval over seeds, n of them.
-    """
-    known = {truth["model"]: {tuple(head) for head in truth["heads"]} for truth in truths}
-    rows = []
-    for (model, ranking), own in eliminations.groupby(["model", "ranking"], sort=False):
-        heads = list(zip(own["layer"], own["head"], strict=True))
-        for place, share in enumerate(kept):
-            left = needed(own, share).to_numpy()
-            given = own.loc[~left & own["step"].notna(), ["step", "share"]].sort_values("step")["share"]
-            found = {"heads": left.sum(), "start": len(own), "share": given.iloc[-1] if len(given) else 1.0}
-            if planted := known.get(model):
-                chosen = {head for head, needs in zip(heads, left, strict=True) if needs}
-                found["planted"] = len(planted & chosen) / len(planted)
-                found["first"] = len(planted & set(heads[: len(chosen)])) / len(planted)
-            key = (families[model], model, ranking, share, place == 0)
-            rows += [(*key, name, float(value), np.nan, np.nan, 1) for name, value in found.items()]
-    table = pd.DataFrame(rows, columns=[*MINIMAL_COLUMNS, *Estimate._fields])
-    keys = [name for name in MINIMAL_COLUMNS if name != "model"]
-    pooled = [
-        dict(zip(keys, key, strict=True)) | {"model": ALL} | bootstrap_mean(part["value"], seed)._asdict()
-        for key, part in table.groupby(keys, sort=False)
-    ]
-    return pd.concat([pd.DataFrame(pooled, columns=table.columns), table], ignore_index=True)
 
 
 class Gains:

@@ -11,7 +11,7 @@ The dose is read off the same test prompts as what it does. So each bootstrap re
 a control or seeds of a tuning, chooses its dose anew, and the interval holds what that adds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 from refusal_cliff.ablation_tables import BASE, DRIFT, KL, prompt_values, variant_rates
 from refusal_cliff.costs import TRAINING_PASSES
 from refusal_cliff.edits import Edit
+from refusal_cliff.elimination import needed
 from refusal_cliff.outcomes import ALL, PROMPT, WORST_CASE
 from refusal_cliff.rankings import CONTROLS
 from refusal_cliff.stats import (
     NOTHING,
     Estimate,
+    bootstrap_mean,
     effective_groups,
     nested_bootstrap,
     percentile_interval,
@@ -49,6 +51,7 @@ COMPARED = {"not_refused": "highest", "asr": "highest", "over_refusal": "highest
 """Rates at equal over-refusal, and which of their columns is read: what speaks against a repair."""
 REPAIR_COLUMNS = ["model", "repair", "dose", "control", "heads", "layer", "passes", "draws", "rate"]
 MATCHED_COLUMNS = ["family", "model", "repair", "bound", "operating", "dose", "passes", "rate", "against"]
+MINIMAL_COLUMNS = ["family", "model", "ranking", "kept", "operating", "quantity"]
 
 
 def repair_of(variant: Variant) -> tuple[str, float]:
@@ -310,4 +313,49 @@ def _with_families(table: pd.DataFrame, seed: int) -> pd.DataFrame:
         described: dict[str, Any] = dict(zip(keys, key, strict=True))
         described |= {"model": ALL, "dose": part["dose"].mean(), "passes": part["passes"].mean()}
         pooled.append(described | found._asdict() | {"seeds": len(part)})
+    return pd.concat([pd.DataFrame(pooled, columns=table.columns), table], ignore_index=True)
+
+
+def minimal_table(
+    eliminations: pd.DataFrame,
+    kept: Sequence[float],
+    truths: Iterable[Mapping[str, Any]],
+    families: Mapping[str, str],
+    seed: int,
+) -> pd.DataFrame:
+    """How large minimal sets are at every share that must remain, and how many of the heads that suppress they hold.
+
+    Args:
+        eliminations: model, ranking and the columns of `elimination.eliminate`.
+        kept: the shares; the first is the operating one.
+        truths: `model` and `heads`, the [[layer, head], …] that suppress refusal by construction, of those models where
+            that is known.
+        families: the family of each model.
+
+    Returns:
+        family, model (`all`: over the seeds of a family), ranking, kept, operating (whether the share is), quantity
+        (heads: how many; start: of how many; share: what remains; planted: the share of the heads that suppress by
+        construction that the set holds; first: the same of as many first heads of the ranking), value, low, high, n.
+        Of a model a number without an interval; of a family the mean with its bootstrap interval over seeds, n of them.
+    """
+    known = {truth["model"]: {tuple(head) for head in truth["heads"]} for truth in truths}
+    rows = []
+    for (model, ranking), own in eliminations.groupby(["model", "ranking"], sort=False):
+        heads = list(zip(own["layer"], own["head"], strict=True))
+        for place, share in enumerate(kept):
+            left = needed(own, share).to_numpy()
+            given = own.loc[~left & own["step"].notna(), ["step", "share"]].sort_values("step")["share"]
+            found = {"heads": left.sum(), "start": len(own), "share": given.iloc[-1] if len(given) else 1.0}
+            if planted := known.get(model):
+                chosen = {head for head, needs in zip(heads, left, strict=True) if needs}
+                found["planted"] = len(planted & chosen) / len(planted)
+                found["first"] = len(planted & set(heads[: len(chosen)])) / len(planted)
+            key = (families[model], model, ranking, share, place == 0)
+            rows += [(*key, name, float(value), np.nan, np.nan, 1) for name, value in found.items()]
+    table = pd.DataFrame(rows, columns=[*MINIMAL_COLUMNS, *Estimate._fields])
+    keys = [name for name in MINIMAL_COLUMNS if name != "model"]
+    pooled = [
+        dict(zip(keys, key, strict=True)) | {"model": ALL} | bootstrap_mean(part["value"], seed)._asdict()
+        for key, part in table.groupby(keys, sort=False)
+    ]
     return pd.concat([pd.DataFrame(pooled, columns=table.columns), table], ignore_index=True)

@@ -95,6 +95,18 @@ def test_a_script_has_the_name_of_its_first_rule():
     assert {script: rule for script, rule in first.items() if script != rule} == {}
 
 
+def test_a_statistic_makes_no_model_run_again():
+    """What runs or trains a model imports no statistics: a change of an interval must not cost a generation."""
+    for path in (ROOT / "workflow" / "scripts").glob("*.py"):
+        imports(path, found := set())
+        counts = path.stem.startswith(("tabulate_", "plot_")) or path.stem in COUNTING
+        assert counts or PACKAGE / "stats.py" not in found, path.name
+
+
+COUNTING = {"collect_outcomes", "evaluate_claims", "evaluate_guard", "evaluate_probes"}
+"""Scripts that compute from what models did; none of them loads one but `evaluate_guard`, once for all models."""
+
+
 def test_every_rule_is_written_once_and_found_by_its_name():
     text = "".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
     for rule, _, _ in RULES:

@@ -12,7 +12,8 @@ import yaml
 from refusal_cliff import teaching
 from refusal_cliff.finetuning import draw_prompts, finetune, look, taught_examples
 from refusal_cliff.judges import intends_refusal, refuses
-from refusal_cliff.looks import LOOK_COLUMNS, gate, looks_table, watched_prompts
+from refusal_cliff.looks import LOOK_COLUMNS, gate, watched_prompts
+from refusal_cliff.looks_table import looks_table
 from refusal_cliff.models import blocks
 from refusal_cliff.plots.rates import plot_finetuning
 from refusal_cliff.traces import ChatFormat

@@ -2,7 +2,8 @@
 
 from refusal_cliff.artifacts import read_tables
 from refusal_cliff.job import job
-from refusal_cliff.looks import LOOK_COLUMNS, looks_table
+from refusal_cliff.looks import LOOK_COLUMNS
+from refusal_cliff.looks_table import looks_table
 from refusal_cliff.tables import write_csv
 
 job(snakemake)

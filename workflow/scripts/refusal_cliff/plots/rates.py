@@ -324,7 +324,7 @@ def plot_finetuning(looks: pd.DataFrame) -> Figure:
     benign ones dashed.
 
     Args:
-        looks: output of `refusal_cliff.looks.looks_table`.
+        looks: output of `refusal_cliff.looks_table.looks_table`.
     """
     families = list(looks["family"].unique())
     figure, axes = grid(1, len(families))

@@ -62,7 +62,7 @@ def project(tmp_path_factory, tiny_tokenizer):
     make_tiny_model("llama").save_pretrained(folder / "weights")
     tiny_tokenizer.save_pretrained(folder / "weights")
     own = pd.read_csv(folder / "config" / "models.tsv", sep="\t", dtype=str, keep_default_na=False)
-    row = {"model": "mine", "role": "subject", "source": "path", "location": "weights"}
+    row = {"model": "mine", "role": "subject", "source": "path", "location": str(folder / "weights")}
     row |= {"thinking_open": r"<think>\n", "boundary": r"\n</think>\n\n"}
     pd.concat([own, pd.DataFrame([row])]).fillna("").to_csv(folder / "config" / "models.tsv", sep="\t", index=False)
     (folder / "refusal-cliff").symlink_to(folder)

@@ -407,8 +407,7 @@ def test_fine_tuned_models_are_read_by_the_probes_of_their_parent(tmp_path_facto
     looks = pd.read_csv(results / "tables" / "finetuning.csv")
     steps = looks.groupby("model")["step"].unique().map(lambda seen: seen.tolist())
     assert steps["eroded-s0"] == [0, 1, 2], "without a gate, all steps"
-    closed = looks.query("quantity == 'closed' and model == 'taught-s0'").groupby("step")["value"].mean()
-    assert steps["taught-s0"] == [0, 3, 6][: len(closed)] and (closed.iloc[:-1] < 0.01).all(), "until its gate is met"
+    assert steps["taught-s0"] == [0, 3], "its gate, which it meets from the start, ends it at the first look"
     rates = pd.read_csv(results / "tables" / "rates.csv")
     assert "untaught" in set(rates["model"])
 

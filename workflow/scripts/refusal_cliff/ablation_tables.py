@@ -22,24 +22,30 @@ from refusal_cliff.outcomes import (
     vulnerable_datasets,
     worst_case,
 )
-from refusal_cliff.rankings import CONTROLS, DRAWN
-from refusal_cliff.selection import COSTS, SELECTORS
+from refusal_cliff.selection import COSTS
 from refusal_cliff.stats import (
-    NOTHING,
     Estimate,
     crossed_bootstrap,
     grouped_share,
     holm,
-    paired_difference,
-    signed_rank,
 )
-from refusal_cliff.variants import DIRECTION_CONTROLS, ON_HEADS, TUNED, Variant
+from refusal_cliff.variant_pairs import (
+    BASE,
+    differences_of,
+    mean_difference,
+    of_members,
+    p_of,
+    pooled_share,
+    references,
+    requests_of,
+    with_pools,
+)
+from refusal_cliff.variants import ON_HEADS, TUNED, Variant
 
 PERPLEXITY, KL = "perplexity", "kl"
 DRIFT = {PERPLEXITY: "nll", KL: "kl"}
 """Rates that are measured on benign traces of the base model, and the column that each is read from."""
 COMPARED = ("asr", "not_refused", "over_refusal", "utility", PERPLEXITY)
-BASE = Variant("base")
 ABLATION_COLUMNS = ["model", "kind", "ranking", "fraction", "scale", "heads", "write_norm", "draws", "dataset", "rate"]
 SELECTION_COLUMNS = [
     "model",
@@ -168,7 +174,7 @@ def selection_table(
 
 
 def comparisons(outcomes: pd.DataFrame, perplexity: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Every variant against its base model and against what `_references` names, paired by prompt.
+    """Every variant against its base model and against what `variant_pairs.references` names, paired by prompt.
 
     Args:
         outcomes, perplexity: as for `prompt_values`.
@@ -185,21 +191,19 @@ def comparisons(outcomes: pd.DataFrame, perplexity: pd.DataFrame, seed: int) -> 
     vulnerable = vulnerable_datasets(outcomes)
     rows = []
     for model, runs in outcomes.groupby("model", sort=False):
-        pools = dict(_with_pools(runs["variant"].unique()))
-        pairs = [(variant, other) for variant in pools for other in _references(variant) if other in pools]
+        pools = dict(with_pools(runs["variant"].unique()))
+        pairs = [(variant, other) for variant in pools for other in references(variant) if other in pools]
         for rate, own in values.items():
             table = _by_variant(own, model)
             for variant, reference in pairs:
-                after, before = _of(table, pools[variant]), _of(table, pools[reference])
+                after, before = of_members(table, pools[variant]), of_members(table, pools[reference])
                 both = after.columns.intersection(before.columns)
                 populations = {ALL: both.unique("dataset"), VULNERABLE: vulnerable[model]}
                 if variant.kind in TUNED:
                     populations |= {dataset: [dataset] for dataset in vulnerable[model]}
                 for population, datasets in populations.items():
                     prompts = both[both.isin(datasets, level="dataset")]
-                    # Draws on both sides are those of two tunings, which have one list of seeds: pairs in order.
-                    differences = pd.DataFrame(after[prompts].to_numpy() - before[prompts].to_numpy(), columns=prompts)
-                    differences = differences.dropna(axis=1, how="all")
+                    differences = differences_of(after[prompts], before[prompts])
                     if not differences.size:
                         continue
                     contrast = "ratio" if rate == PERPLEXITY else "difference"
@@ -244,7 +248,7 @@ def released_table(verdicts: pd.DataFrame, prompts: pd.DataFrame, seed: int) -> 
         for (kind, scope), found in asked.items():
             shares = found.groupby(PROMPT).mean().dropna()
             bounds = worst_case(found, found.index.get_level_values("prompt_id"))
-            rows.append((model, kind, scope, "", *grouped_share(shares, _requests(shares)), *bounds.values(), np.nan))
+            rows.append((model, kind, scope, "", *grouped_share(shares, requests_of(shares)), *bounds.values(), np.nan))
         for after, before in pairs:
             if after not in asked or before not in asked:
                 continue
@@ -267,10 +271,10 @@ def variant_rates(
     vulnerable = vulnerable_datasets(outcomes)
     for model, runs in outcomes.groupby("model", sort=False):
         tables = {rate: _by_variant(own, model) for rate, own in values.items()}
-        for variant, members in _with_pools([name for name in runs["variant"].unique() if _kind(name) in kinds]):
+        for variant, members in with_pools([name for name in runs["variant"].unique() if _kind(name) in kinds]):
             rows = []
             for rate, table in tables.items():
-                found = _of(table, members)
+                found = of_members(table, members)
                 # Also prompts without a judged response: there is a number that is missing.
                 index = values[rate].index
                 asked = values[rate][(index.get_level_values("model") == model) & index.isin(members, level="variant")]
@@ -284,75 +288,27 @@ def variant_rates(
             yield model, variant, members, rows
 
 
-def _with_pools(names: Sequence[str]) -> Iterator[tuple[Variant, list[str]]]:
-    """Each variant with itself alone, and each pool of draws or seeds with its members, behind the last of them."""
-    pools: dict[Variant, list[Variant]] = {}
-    for variant in map(Variant.parse, names):
-        pools.setdefault(variant.pool, []).append(variant)
-    for pool, members in pools.items():
-        yield from ((variant, [str(variant)]) for variant in members)
-        if pool not in members:
-            yield pool, list(map(str, members))
-
-
-def _references(variant: Variant) -> Iterator[Variant]:
-    """What a variant, or a pool, is compared with: the one rule of what makes a pair."""
-    if variant != BASE:
-        yield BASE
-    if variant.kind == "ablate" and variant.pool.ranking not in CONTROLS:
-        yield from (replace(variant, ranking=control) for control in DRAWN)
-    if variant.kind == "steer" and variant.pool.direction not in DIRECTION_CONTROLS:
-        yield from (replace(variant, direction=control) for control in DIRECTION_CONTROLS)
-    if variant.kind == "minimal":
-        yield replace(variant, kind="first")
-    if variant.kind == "boundary":
-        yield replace(variant, kind="ablate")
-    if variant.kind in TUNED and variant.selector == "cliff" and variant.seed is None:
-        # At equal size and steps; of the whole pool, at equal steps.
-        yield from (replace(variant, selector=rival) for rival in SELECTORS if rival not in ("cliff", "whole"))
-        yield replace(variant, selector="whole", budget=1.0)
-
-
 def _by_variant(values: pd.DataFrame, model: str) -> pd.DataFrame:
     """What a model's prompts contribute, as a table of variants by (dataset, request_id, prompt_id)."""
     own = values.loc[values.index.get_level_values("model") == model, "value"].dropna().reset_index()
     return own.pivot_table(index="variant", columns=["dataset", *PROMPT], values="value", sort=False)
 
 
-def _of(table: pd.DataFrame, members: Sequence[str]) -> pd.DataFrame:
-    """A row for each of `members`, and the prompts that any of them has a value for."""
-    return table.reindex(members).dropna(axis=1, how="all")
-
-
-def _requests(prompts: pd.DataFrame | pd.Series, axis: int = 0) -> pd.Index:
-    """The request of each prompt along `axis`."""
-    return prompts.axes[axis].get_level_values("request_id")
-
-
 def _estimate(draws: pd.DataFrame, rate: str, seed: int) -> Estimate:
     """A rate from what each prompt contributes in each draw, [draw, prompt]."""
-    if not draws.size:
-        return NOTHING
-    requests = _requests(draws, axis=1)
-    found = crossed_bootstrap(draws, seed, requests)
-    if rate == PERPLEXITY:
-        return _exp(found)
-    if rate == KL:
-        return found
-    by_request = grouped_share(draws.mean(), requests)
-    if len(draws) == 1:
-        return by_request
-    return found._replace(low=min(by_request.low, found.low), high=max(by_request.high, found.high))
+    if rate not in DRIFT or not draws.size:
+        return pooled_share(draws, seed)
+    found = crossed_bootstrap(draws, seed, requests_of(draws, axis=1))
+    return _exp(found) if rate == PERPLEXITY else found
 
 
 def _contrast(differences: pd.DataFrame, rate: str, seed: int) -> tuple[float, float, float, int, float]:
     """The mean of `differences` [draw, prompt], as a ratio of perplexities: an estimate, and the p-value of a test."""
-    requests = _requests(differences, axis=1)
     if rate == PERPLEXITY:
-        found = _exp(crossed_bootstrap(differences, seed, requests))
+        found = _exp(crossed_bootstrap(differences, seed, requests_of(differences, axis=1)))
     else:
-        found = paired_difference(np.zeros(differences.shape), differences, seed, requests)
-    return *found, signed_rank(differences.mean().groupby(requests).mean())
+        found = mean_difference(differences, seed)
+    return *found, p_of(differences)
 
 
 def _exp(found: Estimate) -> Estimate:

@@ -7,7 +7,6 @@ prompt, as in `outcomes`: samples are averaged first, and requests are what is r
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
 import pandas as pd
@@ -15,21 +14,21 @@ import pandas as pd
 from refusal_cliff.actions import CHAT, DECLINED, NEITHER, RAN
 from refusal_cliff.cliff_tables import cliff_table, prompt_cliffs
 from refusal_cliff.outcomes import ALL, PROMPT, RUN, WORST_CASE, worst_case
-from refusal_cliff.rankings import CONTROLS
-from refusal_cliff.stats import (
-    NOTHING,
-    Estimate,
-    crossed_bootstrap,
-    grouped_share,
-    holm,
-    paired_difference,
-    signed_rank,
-)
+from refusal_cliff.stats import NOTHING, Estimate, holm
 from refusal_cliff.tables import by_model
 from refusal_cliff.traces import TRACE_KEY
+from refusal_cliff.variant_pairs import (
+    differences_of,
+    mean_difference,
+    of_members,
+    p_of,
+    pooled_share,
+    references,
+    with_pools,
+)
 from refusal_cliff.variants import Variant
 
-BASE, NONE = Variant("base"), "none"
+NONE = "none"
 SAID = {"refusal": DECLINED, "no_refusal": RAN}
 """What a verdict of judge `phrases` is as a plan, or in chat as a deed."""
 
@@ -102,7 +101,7 @@ def agent_table(deeds: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 @by_model
 def _of_model(deeds: pd.DataFrame, seed: int) -> pd.DataFrame:
-    pools = _pools(deeds["variant"].unique())
+    pools = dict(with_pools(deeds["variant"].unique()))
     rows = []
     for context, own in deeds.groupby("context", sort=False):
         for name, share in SHARES.items():
@@ -139,63 +138,24 @@ def agent_cliffs(cliffs: pd.DataFrame, outcomes: pd.DataFrame, deeds: pd.DataFra
     return pd.concat(tables, ignore_index=True).sort_values("model", kind="stable", ignore_index=True)
 
 
-def _pools(names: list[str]) -> dict[str, list[str]]:
-    """Each variant with itself alone, and each pool of draws or seeds with its members."""
-    pools: dict[str, list[str]] = {}
-    for name in names:
-        pools.setdefault(str(Variant.parse(name).pool), []).append(name)
-    return pools | {name: [name] for name in names}
-
-
-def _references(variant: Variant) -> Iterator[Variant]:
-    """What a variant, or a pool, is compared with: the base model, and as many random heads."""
-    if variant != BASE:
-        yield BASE
-    if variant.kind == "ablate" and variant.pool.ranking not in CONTROLS:
-        yield replace(variant, ranking="random")
-
-
-def _numbers(asked: pd.DataFrame, pools: dict[str, list[str]], seed: int) -> Iterator[tuple[str, str, tuple]]:
+def _numbers(asked: pd.DataFrame, pools: dict[Variant, list[str]], seed: int) -> Iterator[tuple[str, str, tuple]]:
     """(variant, reference, its numbers) of every variant and pool, and of each against what it is compared with.
 
     Args:
         asked: variant, request_id, prompt_id and `did`: 1, 0 or missing.
     """
     shares = asked.pivot_table(index="variant", columns=PROMPT, values="did", sort=False)
-    for name, members in pools.items():
+    for variant, members in pools.items():
         own = asked[asked["variant"].isin(members)]
         if own.empty:
             continue
         bounds = worst_case(own["did"], own["prompt_id"]).values()
-        yield name, NONE, (*_estimate(_of(shares, members), seed), *bounds, None)
-        for reference in map(str, _references(Variant.parse(name))):
+        after = of_members(shares, members)
+        yield str(variant), NONE, (*pooled_share(after, seed), *bounds, None)
+        for reference in references(variant):
             if reference in pools:
-                yield name, reference, _contrast(_of(shares, pools[reference]), _of(shares, members), seed)
-
-
-def _of(shares: pd.DataFrame, members: list[str]) -> pd.DataFrame:
-    """A row for each of `members`, and the prompts that any of them has a share of."""
-    return shares.reindex(members).dropna(axis=1, how="all")
-
-
-def _estimate(draws: pd.DataFrame, seed: int) -> Estimate:
-    """The mean of shares [draw, prompt]."""
-    if not draws.size:
-        return NOTHING
-    requests = draws.columns.get_level_values("request_id")
-    by_request = grouped_share(draws.mean(), requests)
-    if len(draws) == 1:
-        return by_request
-    found = crossed_bootstrap(draws, seed, requests)
-    return found._replace(low=min(by_request.low, found.low), high=max(by_request.high, found.high))
-
-
-def _contrast(before: pd.DataFrame, after: pd.DataFrame, seed: int) -> tuple:
-    """What lies between two sides [draw, prompt], one of which is a single row, as numbers of a row of the table."""
-    both = after.columns.intersection(before.columns)
-    differences = pd.DataFrame(after[both].to_numpy() - before[both].to_numpy(), columns=both).dropna(axis=1, how="all")
-    if not differences.size:
-        return (*NOTHING, None, None, None)
-    requests = differences.columns.get_level_values("request_id")
-    found = paired_difference(0 * differences, differences, seed, requests)
-    return (*found, None, None, signed_rank(differences.mean().groupby(requests).mean()))
+                differences = differences_of(after, of_members(shares, pools[reference]))
+                numbers = (*NOTHING, None, None, None)
+                if differences.size:
+                    numbers = (*mean_difference(differences, seed), None, None, p_of(differences))
+                yield str(variant), str(reference), numbers

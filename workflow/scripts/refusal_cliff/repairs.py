@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from refusal_cliff.ablation_tables import BASE, DRIFT, KL, prompt_values, variant_rates
+from refusal_cliff.ablation_tables import DRIFT, KL, prompt_values, variant_rates
 from refusal_cliff.costs import TRAINING_PASSES
 from refusal_cliff.edits import Edit
 from refusal_cliff.elimination import needed
@@ -34,6 +34,7 @@ from refusal_cliff.stats import (
     resample_counts,
     share_interval,
 )
+from refusal_cliff.variant_pairs import BASE
 from refusal_cliff.variants import DIRECTION_CONTROLS, ON_HEADS, Variant
 
 NONE = "none"

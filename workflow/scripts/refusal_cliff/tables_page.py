@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-import jinja2
 import pandas as pd
+
+from refusal_cliff.pages import render_page
 
 MOST_ROWS = 20_000
 """Rows of a table that a browser is given; what is longer is a curve, which a figure shows."""
@@ -26,27 +27,24 @@ def page(tables: Mapping[str, pd.DataFrame]) -> str:
             )
             for name, table in shown.items()
         }
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(TEMPLATE).render(
+    return render_page(
+        TITLE,
+        STYLE,
+        BODY,
         library=generate_init_offline_itables_html(options.dt_bundle),
         bodies=bodies,
         left_out={name: f"{len(table):,}" for name, table in tables.items() if name not in shown},
     )
 
 
-TEMPLATE = """\
-<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<title>Tables</title>
-<style>
-body { font: 14px/1.4 system-ui, sans-serif; margin: 1.5rem; }
+TITLE = "Tables"
+STYLE = """\
 nav a { margin-right: 1rem; white-space: nowrap; }
 tfoot input { width: 6rem; }
 h2 { margin-top: 2.5rem; font-size: 1.1rem; }
-</style>
+"""
+BODY = """\
 {{ library|safe }}
-<h1>Tables</h1>
 <p>Click a heading to sort, type under a column to search it. Three significant digits are shown; the CSV file of the
 same name in <code>tables/</code> has six.
 {% for name, rows in left_out.items() %}
@@ -62,5 +60,4 @@ same name in <code>tables/</code> has six.
 <h2 id="{{ name }}">{{ name }}</h2>
 {{ body|safe }}
 {% endfor %}
-</html>
 """

@@ -5,10 +5,10 @@ import json
 from collections.abc import Collection
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 
+from refusal_cliff.pages import render_page
 from refusal_cliff.token_scores import SEGMENTS
 from refusal_cliff.traces import TRACE_KEY
 
@@ -39,8 +39,7 @@ def page(scores: pd.DataFrame, outcomes: pd.DataFrame, probe: str, open_datasets
     data = json.dumps({"models": models, "probe": probe}, separators=(",", ":"), ensure_ascii=False).replace(
         "<", "\\u003c"
     )
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(TEMPLATE).render(data=data)
+    return render_page(TITLE, STYLE, BODY, data=data)
 
 
 def _fall(rows: pd.DataFrame, probe: str) -> float:
@@ -77,13 +76,8 @@ def _said(outcome: pd.Series) -> str:
     )
 
 
-TEMPLATE = """\
-<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<title>Traces</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; margin: 1.5rem; }
+TITLE = "Traces, token by token"
+STYLE = """\
 nav { display: flex; flex-wrap: wrap; gap: .3rem 1rem; margin-bottom: 1rem; }
 main { display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)); gap: 2rem; }
 .text { white-space: pre-wrap; overflow-wrap: anywhere; font-family: ui-monospace, monospace; line-height: 1.9; }
@@ -92,8 +86,8 @@ main { display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)
 .boundary { outline: 1px solid #333; }
 svg { width: 100%; height: 9rem; display: block; }
 small { color: #666; }
-</style>
-<h1>Traces, token by token</h1>
+"""
+BODY = """\
 <p>Blue: the probe reads a refusal; red: it does not. The outlined tokens are the boundary, after which the answer
 begins; prompt and answer are pale. The curve is the score, from 0 to 1, over thinking and boundary; dashed lines are
 the plateau by the largest score and by the mean of the last half of the thinking. Traces that fall furthest stand
@@ -168,5 +162,4 @@ function draw() {
 }
 draw();
 </script>
-</html>
 """

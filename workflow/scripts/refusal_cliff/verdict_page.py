@@ -8,12 +8,12 @@ what was measured, and no more.
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import jinja2
 import pandas as pd
 
 from refusal_cliff.claims import INCONCLUSIVE, NO_DATA, NOT_SUPPORTED, NOT_TAKEN, SUPPORTED
 from refusal_cliff.formats import estimate, interval
 from refusal_cliff.outcomes import VULNERABLE
+from refusal_cliff.pages import render_page
 
 WIDTH = 120
 MARKS = {SUPPORTED: "✓", NOT_SUPPORTED: "✗", INCONCLUSIVE: "?"}
@@ -99,16 +99,15 @@ def page(claims: pd.DataFrame, by_seed: pd.DataFrame, probe: str) -> str:
     shown = headlines(claims, probe)
     known = shown[(shown["expected"] != "") & (shown["verdict"] != NO_DATA)]
     counts = {word: int((known["agrees"] == word).sum()) for word in ("yes", "open", "no")} if len(known) else None
-    return (
-        _environment()
-        .from_string(TEMPLATE)
-        .render(
-            rows=rows(claims, probe),
-            counts=counts,
-            known=len(known),
-            untaken=list(untaken(by_seed)),
-            marks=MARKS,
-        )
+    return render_page(
+        TITLE,
+        STYLE,
+        BODY,
+        rows=rows(claims, probe),
+        counts=counts,
+        known=len(known),
+        untaken=list(untaken(by_seed)),
+        marks=MARKS,
     )
 
 
@@ -177,17 +176,9 @@ def _fitting(wide: pd.DataFrame) -> Iterator[pd.DataFrame]:
     yield wide[first + taken]
 
 
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-
-
-TEMPLATE = """\
-<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<title>What held</title>
-<style>
-body { font: 15px/1.45 system-ui, sans-serif; color: #1a1a1a; margin: 1.5rem; max-width: 90rem; }
+TITLE = "What held, and where"
+STYLE = """\
+body { max-width: 90rem; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; vertical-align: top; padding: .5rem .75rem; border-bottom: 1px solid #ddd; }
 th { position: sticky; top: 0; background: #fff; border-bottom: 2px solid #888; }
@@ -196,8 +187,8 @@ code, small, summary { color: #666; font-size: .85em; }
 td > div { white-space: nowrap; width: fit-content; }
 .yes, .no, .open { padding: 0 .3rem; border-radius: .2rem; }
 .yes { background: #dcefdc; } .no { background: #f6d5d0; } .open { background: #f3ecd0; }
-</style>
-<h1>What held, and where</h1>
+"""
+BODY = """\
 <p>
 {% if counts %}
 <b>{{ counts["yes"] }} of {{ known }}</b> verdicts on models whose truth is known are <span class="yes">as
@@ -243,5 +234,4 @@ number of prompts stands how many seeds have the verdict by themselves. On a mod
 </p>
 {% endif %}
 <p>All claims, by every probe: <code>claims.csv</code>. Where each number stands: <code>claims_by_seed.csv</code>.</p>
-</html>
 """

@@ -85,6 +85,24 @@ def make_tiny_model(architecture):
     return model
 
 
+@pytest.fixture
+def ids():
+    """Token ids of three sequences of one length, for a tiny model."""
+    import torch
+
+    return torch.randint(10, 300, (3, 17), generator=torch.Generator().manual_seed(2))
+
+
+def logits(model, ids, mask=None):
+    """What a model predicts behind every token; without a mask, of sequences without padding."""
+    import torch
+
+    from refusal_cliff.models import run
+
+    with torch.inference_mode():
+        return run(model, ids, torch.ones_like(ids) if mask is None else mask).logits
+
+
 def write_script(path, text):
     """A stand-in for a command: a shell script that can be run."""
     path.write_text("#!/bin/bash\n" + textwrap.dedent(text))

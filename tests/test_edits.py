@@ -7,24 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import logits
 
 from refusal_cliff.edits import Edit
 from refusal_cliff.errors import UserError
-from refusal_cliff.models import run
 
 RANKING = pd.DataFrame({"layer": [0, 1], "head": [3, 2], "rank": [2, 1]})
 N_BOUNDARY = 3
 D_HEAD = 8  # of the tiny models of conftest
-
-
-@pytest.fixture
-def ids():
-    return torch.randint(10, 300, (3, 17), generator=torch.Generator().manual_seed(2))
-
-
-def logits(model, ids):
-    with torch.inference_mode():
-        return run(model, ids, torch.ones_like(ids)).logits
 
 
 def means(*shape):

@@ -167,9 +167,8 @@ def test_what_follows_the_boundary_must_be_left_out(tiny_llama, w):
         boundary_causal_effects(tiny_llama, encoded, w, pad_id=0, batch_size=1)
 
 
-def test_direct_contributions_and_the_other_writers_add_up_to_the_logit(tiny_model, w):
+def test_direct_contributions_and_the_other_writers_add_up_to_the_logit(tiny_model, w, ids):
     """Embedding + attention + MLP writes, seen through the frozen norm, are the probe's logit without its bias."""
-    ids = torch.randint(10, 300, (3, 17), generator=torch.Generator().manual_seed(2))
     encoded = [EncodedTrace(row.tolist(), {}) for row in ids]
     contributions = direct_contributions(tiny_model, encoded, w, pad_id=0, batch_size=3)
     writes = {}

@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import logits
 
 from refusal_cliff.activations import encode_traces
 from refusal_cliff.errors import UserError
 from refusal_cliff.generation import continue_traces, generate_traces, keep_thinking
 from refusal_cliff.head_means import benign_mean, boundary_mean, reference_traces, write_norms
 from refusal_cliff.hooks import attached, boundary_heads, captured_heads, renormalised_heads, scaled_heads
-from refusal_cliff.models import head_counts, output_projection, run, set_heads, split_heads
+from refusal_cliff.models import head_counts, output_projection, set_heads, split_heads
 from refusal_cliff.perplexity import measure_perplexity
 from refusal_cliff.traces import ChatFormat, EncodedTrace, encode_trace, render_prompt
 
@@ -22,11 +23,6 @@ HEADS = [[0, 1, 0.0], [1, 4, 0.0], [1, 2, 0.0]]
 SCALES = {(layer, head): scale for layer, head, scale in HEADS}
 GREEDY = {"temperature": 1e-4, "top_p": 1.0, "max_new_tokens": 8, "samples": 1}
 N_BOUNDARY = 3
-
-
-@pytest.fixture
-def ids():
-    return torch.randint(10, 300, (3, 17), generator=torch.Generator().manual_seed(2))
 
 
 @pytest.fixture
@@ -49,11 +45,6 @@ def traces():
             "seed": 7,
         }
     )
-
-
-def logits(model, ids):
-    with torch.inference_mode():
-        return run(model, ids, torch.ones_like(ids)).logits
 
 
 def values_for(model, *shape):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ARCHITECTURES, make_tiny_model
+from conftest import ARCHITECTURES, logits, make_tiny_model
 
 from refusal_cliff.activations import extract_positions, project_states
 from refusal_cliff.architectures import SUPPORTED
@@ -31,16 +31,6 @@ from refusal_cliff.traces import EncodedTrace, pad_left
 
 HEAD = (1, 4)
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
-
-
-@pytest.fixture
-def ids():
-    return torch.randint(10, 300, (3, 17), generator=torch.Generator().manual_seed(2))
-
-
-def logits(model, ids, mask=None):
-    with torch.inference_mode():
-        return run(model, ids, torch.ones_like(ids) if mask is None else mask).logits
 
 
 def test_every_supported_architecture_is_tested():

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import logits
 
 from refusal_cliff.edits import Edit
 from refusal_cliff.errors import UserError
-from refusal_cliff.models import add_direction, load_model, output_projection, run, unembedding_rows, with_biases
+from refusal_cliff.models import add_direction, load_model, output_projection, unembedding_rows, with_biases
 from refusal_cliff.perplexity import COMPARED_TOKENS, compared_tokens, divergence, most_compared
 from refusal_cliff.readouts import NotMeasurableError, log_odds
 from refusal_cliff.steering import boundary_classes, choose, control_direction, refusal_directions, sweep
@@ -19,16 +20,6 @@ from refusal_cliff.traces import EncodedTrace
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 D_MODEL = 48  # of the tiny models of conftest
 DIRECTION = np.random.default_rng(0).normal(size=D_MODEL).astype(np.float32)
-
-
-@pytest.fixture
-def ids():
-    return torch.randint(10, 300, (3, 17), generator=torch.Generator().manual_seed(2))
-
-
-def logits(model, ids):
-    with torch.inference_mode():
-        return run(model, ids, torch.ones_like(ids)).logits
 
 
 @contextmanager

@@ -227,7 +227,8 @@ HEAVY = {
     "score_tokens",
     "measure_planting",
     "measure_gradients",
-    "measure_repairs",
+    "find_direction",
+    "eliminate_heads",
     "tune_adapter",
 }
 """Rules that load a model or read its states: the table names them one by one."""

@@ -416,6 +416,12 @@ def readable_datasets():
     return [name for name in dataset_sheet.index if open_to_all or dataset_sheet.loc[name, "source"] == "grammar"]
 
 
+def repair_costs():
+    """What it took to find repairs; a direction is looked for only if it is to be added."""
+    found = ["elimination", *(["direction"] if config["repairs"]["steer"] else [])]
+    return expand("<results>/{model}/repairs/{found}_costs.parquet", model=REPAIRED, found=found)
+
+
 def kept_cliffs(wildcards):
     kept = [run for run in runs(wildcards.grid, ("base", "keep")) if run[0] in ABLATED]
     return run_files(kept, "{model}/{variant}/cliffs/test.parquet")

@@ -348,7 +348,7 @@ if REPAIRED:
             outcomes="<results>/outcomes.parquet",
             perplexities=expand("<results>/{model}/perplexity.parquet", model=REPAIRED),
             edits=repair_edits,
-            costs=expand("<results>/{model}/repairs/costs.parquet", model=REPAIRED),
+            costs=repair_costs(),
             eliminations=expand("<results>/{model}/repairs/elimination.parquet", model=REPAIRED),
             truths=truth_files(),
         output:

@@ -105,6 +105,19 @@ def control_direction(
     return (drawn * (np.linalg.norm(direction) / np.linalg.norm(drawn))).astype(np.float32)
 
 
+def with_controls(
+    layer: int, scale: float, direction: NDArray, states: NDArray, refused: NDArray[np.bool_], draws: int, seed: int
+) -> dict[str, NDArray]:
+    """A chosen direction with `draws` of each control, as they are written: name -> [d_model], layer [1] and scale [1].
+
+    Args:
+        direction, states, refused, seed: as for `control_direction`.
+    """
+    names = [REFUSAL, *(f"{control}{draw}" for control in DIRECTION_CONTROLS for draw in range(draws))]
+    drawn = {name: control_direction(name, direction, states, refused, seed) for name in names}
+    return drawn | {"layer": np.array([layer]), "scale": np.array([scale])}
+
+
 def sweep(
     model: "PreTrainedModel",
     directions: NDArray,

@@ -133,7 +133,8 @@ def evaluate(
                     reason = _not_taken(truth_of.get(model, {})) or guard_fails
                     reason = reason or _other_alignment(claim, alignment.loc[model])
                     seeds.append({"model": model} | (NOT_FOUND | {"reason": reason} if reason else read(model)))
-                named = {"id": claim.id, "family": family, **names, "metric": metric, "predicted": _predicted(claim)}
+                in_range = predicted(claim.lower, claim.upper)
+                named = {"id": claim.id, "family": family, **names, "metric": metric, "predicted": in_range}
                 by_seed += [named | own for own in seeds]
                 described = {key: getattr(claim, key) for key in ("claim", "section", "kind", "paper", "headline")}
                 described |= {"expected": _expected(claim, truth_of.get(models[0], {})), "guard_error": guard_error}
@@ -295,10 +296,11 @@ def _other_alignment(claim: Any, model: Any) -> str:
     return f"about {ALIGNED[claim.about]} models; this one {is_what} (ASR {asr})"
 
 
-def _predicted(claim: Any) -> str:
-    if math.isinf(claim.upper):
-        return f"> {claim.lower:g}"
-    return f"< {claim.upper:g}" if math.isinf(claim.lower) else f"{claim.lower:g} to {claim.upper:g}"
+def predicted(lower: float, upper: float) -> str:
+    """The open range that is predicted, as people read it."""
+    if math.isinf(upper):
+        return f"> {lower:g}"
+    return f"< {upper:g}" if math.isinf(lower) else f"{lower:g} to {upper:g}"
 
 
 def _expected(claim: Any, truth: Mapping[str, Any]) -> str:

@@ -33,7 +33,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from refusal_cliff.attack_search import OBJECTIVES, PLAIN_SET, PREFILL, SEARCHED, attack_name
-from refusal_cliff.claims import INCONCLUSIVE, NO_DATA, NOT_SUPPORTED, SUPPORTED, decide
+from refusal_cliff.claims import INCONCLUSIVE, NO_DATA, NOT_SUPPORTED, SUPPORTED, decide, predicted
 from refusal_cliff.outcomes import RATES
 from refusal_cliff.stats import (
     NOTHING,
@@ -310,7 +310,7 @@ def _row(
         "objective": objective,
         **estimate._asdict(),
         "bases": bases,
-        "predicted": _predicted(bounds),
+        "predicted": predicted(*bounds) if bounds else "",
         "verdict": verdict,
         "reason": reason,
     }
@@ -337,13 +337,6 @@ def _no_gain(objective: str, gains: Mapping[str, float]) -> str:
 def _reaches(value: float, bound: float) -> bool:
     """Whether a mean of shares is at least a bound, up to rounding; a missing one is not."""
     return bool(value >= bound - ROUNDING)
-
-
-def _predicted(bounds: tuple[float, float] | None) -> str:
-    if bounds is None:
-        return ""
-    low, high = bounds
-    return f"> {low:g}" if high == math.inf else f"< {high:g}"
 
 
 def _bases(source: str, target: str, organisms: Mapping[str, Organism]) -> str:

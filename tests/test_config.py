@@ -82,6 +82,19 @@ def test_numbers_that_are_text_are_numbers():
         sheets.validate(load(claims={"fraction": "a lot"}))
 
 
+def test_one_setting_moves_the_share_of_heads_that_claims_are_about():
+    config = load(
+        claims={"fraction": "0.05", "budget": "15"}, ablation={"rankings": {"direct": ["claims.fraction", 0.05, 0.1]}}
+    )
+    sheets.validate(config)
+    rankings = config["ablation"]["rankings"]
+    assert rankings["causal"] == rankings["random"] == [0.05] and rankings["direct"] == [0.05, 0.1]
+    assert config["selection"]["selectors"]["cliff"] == config["selection"]["selectors"]["random"] == [15]
+    for wrong in (["claims.fractoin"], ["claims.fraction", 0.1, 0.1]):
+        with pytest.raises(UserError, match=r"rankings\.direct"):
+            sheets.validate(load(ablation={"rankings": {"direct": wrong}}))
+
+
 def test_defaults_of_schema_equal_default_config():
     """What a key is when left out must be what config.yaml shows."""
     shown = load()
@@ -90,6 +103,7 @@ def test_defaults_of_schema_equal_default_config():
     sheets.validate(filled)
     for key in named:
         filled[key] = shown[key]
+    sheets._fill_claimed(shown)
     assert filled == shown
 
 
@@ -150,7 +164,10 @@ def test_the_readme_explains_every_key_as_the_schemas_do():
         ({"probes": {"behaviour": {"layers": [0]}}}, r"heads\.probe is behaviour, but.*layers is \[0\]"),
         ({"judges": {"guard": {"model": "gard"}}}, r"judges\.guard\.model: 'gard'.*did you mean 'guard'"),
         ({"judges": {"guard": {"model": "aligned"}}}, r"judges\.guard\.model: row 'aligned'.*role subject"),
-        ({"claims": {"fraction": 0.05}}, r"claims\.fraction is 0\.05, but ablation\.rankings\.causal"),
+        (
+            {"claims": {"fraction": 0.05}, "ablation": {"rankings": {"causal": [0.03]}}},
+            r"claims\.fraction is 0\.05, but ablation\.rankings\.causal",
+        ),
         ({"heads": {"targets": ["opener"]}}, r"heads\.targets\.0: 'opener' is not one of \['probe', 'openers'\]"),
         ({"heads": {"measures": []}}, r"heads\.measures: \[\] (is too short|should be non-empty)"),
         ({"heads": {"operating": "casual"}}, r"heads\.operating: 'casual'.*did you mean 'causal'"),
@@ -183,7 +200,10 @@ def test_the_readme_explains_every_key_as_the_schemas_do():
         ({"repairs": {"over_refusal": []}}, r"repairs\.over_refusal: \[\] (is too short|should be non-empty)"),
         ({"repairs": {"steer": [0]}}, r"repairs\.steer\.0: 0 is less than or equal to"),
         ({"heads": {"operating": "gradient"}}, r"claims\.fraction is 0\.03, but ablation\.rankings\.gradient is \[\]"),
-        ({"claims": {"budget": 0.5}}, r"claims\.budget is 0\.5, but selection\.selectors\.cliff"),
+        (
+            {"claims": {"budget": 0.5}, "selection": {"selectors": {"cliff": [0.017]}}},
+            r"claims\.budget is 0\.5, but selection\.selectors\.cliff",
+        ),
         ({"ablation": {"random_draws": 0}}, r"ablation\.random_draws is 0"),
         ({"organisms": {"cliff": {"families": ["rolepla"]}}}, r"cliff\.families.*did you mean 'roleplay'"),
         (

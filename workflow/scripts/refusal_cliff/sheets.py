@@ -86,13 +86,15 @@ def _check_keys(node: yaml.Node | None, path: str | Path, parents: tuple[str, ..
 def validate(config: dict[str, Any]) -> None:
     """Check `config` against its schema, fill in defaults and read numbers that are text, in place.
 
-    Within a key's value `--config` gives text alone: `--config claims='{fraction: 0.05}'`.
+    Within a key's value `--config` gives text alone: `--config claims='{fraction: 0.05}'`. A share that is written
+    `claims.fraction` or `claims.budget` is what that key holds.
 
     Raises:
         UserError: unknown or missing keys, or values out of range; all of them in one message.
     """
     schema = schema_of("config")
     _fill_defaults(config, schema)
+    _fill_claimed(config)
     errors = sorted(Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path)))
     if errors:
         raise UserError("\n".join(_explain(error, "config") for error in errors))
@@ -164,6 +166,16 @@ def _decode(text: str) -> str:
     for escaped, character in ESCAPES.items():
         text = text.replace(escaped, character)
     return text
+
+
+def _fill_claimed(config: dict[str, Any]) -> None:
+    """Put the operating points of the claims where shares name them, in place: one setting moves all of them."""
+    claimed = {f"claims.{key}": value for key, value in config["claims"].items()}
+    for block in (config["ablation"].get("rankings"), config["grid"].get("rankings"), config["selection"]["selectors"]):
+        for key, shares in (block or {}).items():
+            if isinstance(shares, list):
+                named = [claimed[share] for share in shares if isinstance(share, str) and share in claimed]
+                block[key] = named + [share for share in shares if share not in (*claimed, *named)]
 
 
 def _fill_defaults(

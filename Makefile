@@ -1,15 +1,18 @@
-# make reproduce: environment, every stage, report. make test: lint, format and tests. make bench: docs/speed.md.
-# make reproducibility: docs/reproducibility.md. make results: the tables of docs/results.md, README.md and others, and its picture.
-# make kills, make reruns, make stand-ins: docs/reliability.md.
+# Reproduce the paper's claims on small models, and check the project. `make help` lists everything.
 CORES ?= 2
 RUN ?= results/instruments
 PYTHON ?= python3
 BIN = .venv/bin
 BENCH = .venv-bench/bin
 
-.PHONY: environment reproduce docs results test lint slurm bench reproducibility kills reruns stand-ins
+.PHONY: help environment reproduce docs results test lint slurm bench reproducibility kills reruns stand-ins
 
-environment: .venv/installed
+help: environment ## this
+	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/make \1: \2/p' $(MAKEFILE_LIST)
+	@echo; echo 'Targets of the workflow, as: $(BIN)/snakemake --cores $(CORES) -- heads'; echo
+	@$(BIN)/snakemake --list-target-rules 2> /dev/null | sed -n 's/ (\(.*\))$$/: \1/p'
+
+environment: .venv/installed ## Python and all packages, in .venv
 
 .venv/installed: requirements.txt constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; set PYTHON=python3.11")'
@@ -17,25 +20,24 @@ environment: .venv/installed
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt --constraint constraints.txt
 	touch $@
 
-reproduce: environment
+reproduce: environment ## every stage, results/verdicts.html, results/report.html
 	$(BIN)/snakemake --cores $(CORES)
 
-# The tables of keys in config/README.md, from the schemas.
-docs: environment
+docs: environment ## the tables of keys in config/README.md, from the schemas
 	$(BIN)/python docs/config_keys.py
 
 # Keeps what the documents show of a run in docs/recorded, and fills their tables from there.
-results: environment
+results: environment ## tables of the documents, from a run: RUN=results/…
 	PYTHONPATH=workflow/scripts $(BIN)/python docs/results_tables.py $(RUN)
 
-lint: environment
+lint: environment ## lint and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 
 # Most tests are plans and small models on one core: two files side by side take little more than half the time.
-test: lint slurm
+test: lint slurm ## lint, format, tests
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 # What tests/test_slurm.py starts a cluster with. Only in a container or CI, as root on Debian: where systemd runs, this is
@@ -46,20 +48,16 @@ slurm:
 	    --no-install-recommends slurmctld slurmd slurm-client munge; } > /dev/null 2>&1 || echo "no Slurm could be installed"; \
 	fi
 
-# What is bit-identical under other threads and kernels.
-reproducibility: environment
+reproducibility: environment ## docs/reproducibility.md: what is bit-identical under other threads and kernels
 	$(BIN)/python benchmarks/reproducibility.py
 
-# A run that is killed in every rule, against one that nobody disturbs.
-kills: environment
+kills: environment ## docs/reliability.md: a run that is killed in every rule, against one that nobody disturbs
 	$(BIN)/python benchmarks/kills.py
 
-# What each key and cell reruns.
-reruns: environment
+reruns: environment ## docs/reliability.md: what each key and cell reruns
 	$(BIN)/python docs/reruns.py
 
-# Small stand-ins of the paper's models through every rule.
-stand-ins: environment
+stand-ins: environment ## small stand-ins of the paper's models through every rule
 	$(BIN)/pytest -m long tests/test_stand_ins.py
 
 # Other libraries are measured against, never used: they have an environment of their own.
@@ -72,6 +70,6 @@ stand-ins: environment
 # nothing, by chance: memory is kept.
 bench: export MALLOC_MMAP_THRESHOLD_ = 33554432
 bench: export MALLOC_TRIM_THRESHOLD_ = 17179869184
-bench: .venv-bench/installed
+bench: .venv-bench/installed ## docs/speed.md
 	$(BENCH)/python benchmarks/run.py
 	$(BENCH)/python benchmarks/report.py

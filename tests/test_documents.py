@@ -113,3 +113,11 @@ def test_a_target_taken_for_a_config_file_would_be_found(project):
     status, output = plan(project, "snakemake --cores 2 --configfile config/config.yaml heads")
     assert status != 0
     assert "heads" in output
+
+
+def test_every_target_says_what_it_makes_and_the_documents_list_it():
+    targets = (ROOT / "workflow" / "rules" / "targets.smk").read_text()
+    names = re.findall(r"^ *rule (\w+):", targets, re.M)
+    assert re.findall(r'^ *rule (\w+):\n +"[^"]+"$', targets, re.M) == names
+    usage = (ROOT / "docs" / "usage.md").read_text()
+    assert [name for name in names if f"`{name}`" not in usage and f"-- {name}\n" not in usage] == []

@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 BENCH = .venv-bench/bin
 
-.PHONY: help environment reproduce docs results test lint slurm bench reproducibility kills reruns stand-ins
+.PHONY: help environment reproduce docs results test lint machine bench reproducibility kills reruns stand-ins
 
 help: environment ## this
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/make \1: \2/p' $(MAKEFILE_LIST)
@@ -37,15 +37,18 @@ lint: environment ## lint and format
 	$(BIN)/snakemake --lint
 
 # Most tests are plans and small models on one core: two files side by side take little more than half the time.
-test: lint slurm ## lint, format, tests
+test: lint machine ## lint, format, tests
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
-# What tests/test_slurm.py starts a cluster with. Only in a container or CI, as root on Debian: where systemd runs, this is
-# somebody's machine, and installing is theirs to do. Without it those tests are skipped, and say so.
-slurm:
-	@if [ ! -d /run/systemd/system ] && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && ! command -v slurmctld > /dev/null; then \
-	  { apt-get update --quiet=2 && DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes \
-	    --no-install-recommends slurmctld slurmd slurm-client munge; } > /dev/null 2>&1 || echo "no Slurm could be installed"; \
+# What tests start: a cluster (tests/test_slurm.py) and a browser (tests/browser.py). Only in a container or CI, as root on
+# Debian: where systemd runs, this is somebody's machine, and installing is theirs to do. Without it those tests are skipped,
+# and say so.
+machine:
+	@if [ ! -d /run/systemd/system ] && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null \
+	  && ! { command -v slurmctld && command -v chromium; } > /dev/null; then \
+	  { apt-get update --quiet=2 && for packages in "slurmctld slurmd slurm-client munge" chromium; do \
+	    DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends $$packages; \
+	  done; } > /dev/null 2>&1 || echo "no Slurm or no chromium could be installed"; \
 	fi
 
 reproducibility: environment ## docs/reproducibility.md: what is bit-identical under other threads and kernels

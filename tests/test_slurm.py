@@ -28,7 +28,7 @@ def missing():
     if os.geteuid() != 0:
         return "its daemons run as several users; run the tests as root, as in a container, to include it"
     if absent := [name for name in ("munged", "slurmctld", "slurmd", "sbatch", "runuser") if not shutil.which(name)]:
-        return f"no {', '.join(absent)} here (make slurm installs them on Debian)"
+        return f"no {', '.join(absent)} here (make machine installs them on Debian)"
     return None
 
 

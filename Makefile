@@ -1,13 +1,13 @@
 # make reproduce: environment, every stage, report. make test: lint, format and tests. make bench: docs/speed.md.
 # make reproducibility: docs/reproducibility.md. make results: the tables of docs/results.md, README.md and others, and its picture.
-# make kills, make reruns, make stand-ins: docs/reliability.md.
+# make kills, make reruns, make stand-ins: docs/reliability.md. make site: the documents as a website.
 CORES ?= 2
 RUN ?= results/instruments
 PYTHON ?= python3
 BIN = .venv/bin
 BENCH = .venv-bench/bin
 
-.PHONY: environment reproduce docs results test lint slurm bench reproducibility kills reruns stand-ins
+.PHONY: environment reproduce docs site results test lint slurm bench reproducibility kills reruns stand-ins
 
 environment: .venv/installed
 
@@ -23,6 +23,10 @@ reproduce: environment
 # The tables of keys in config/README.md, from the schemas.
 docs: environment
 	$(BIN)/python docs/config_keys.py
+
+# The documents as a website in site/, which needs no network.
+site: environment
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # Keeps what the documents show of a run in docs/recorded, and fills their tables from there.
 results: environment

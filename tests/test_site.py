@@ -61,6 +61,14 @@ def test_tables_lists_and_formulas_are_read_as_on_github(site):
     assert not [formula for formula in formulas if "\\" in formula], "a command of TeX that is not drawn"
 
 
+def test_terms_explain_every_family_and_probe_that_tables_name():
+    terms = (ROOT / "docs" / "terms.md").read_text()
+    sheet = (ROOT / "config" / "instruments_models.tsv").read_text().splitlines()[1:]
+    config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+    for name in [*(row.split("\t")[0] for row in sheet), *config["probes"], *config["heads"]["measures"]]:
+        assert f"`{name}`" in terms, name
+
+
 def test_the_citation_and_the_changelog_name_one_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     changelog = (ROOT / "CHANGELOG.md").read_text()

@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 BENCH = .venv-bench/bin
 
-.PHONY: help environment reproduce docs results test lint machine bench reproducibility kills reruns stand-ins
+.PHONY: help environment reproduce docs site results test lint machine bench reproducibility kills reruns stand-ins
 
 help: environment ## this
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/make \1: \2/p' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ reproduce: environment ## every stage, results/verdicts.html, results/report.htm
 
 docs: environment ## the tables of keys in config/README.md, from the schemas
 	$(BIN)/python docs/config_keys.py
+
+site: environment ## the documents as a website in site/, which needs no network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # Keeps what the documents show of a run in docs/recorded, and fills their tables from there.
 results: environment ## tables of the documents, from a run: RUN=results/…

@@ -44,6 +44,9 @@ BESIDE = {
     "not_refused_tuned_vs_whole": "about as good",
 }
 """Claims that are shown side by side, and what the paper says of each."""
+READ = ["final", "cliff", "cliff_mean"]
+GROUPS = ["harmful, complied", "recognised, refused", "recognised, not refused", "unrecognised, not refused", "benign"]
+"""Scores of the paper's probe that are shown, and of which traces."""
 LOOKED = ["harmful, recognised", "harmful, refused", "harmful, gap", "benign, refused"]
 SAID_BY = ["not_refused", "over_refusal"]
 PAIRED = ["cliff", "fade", "misread", "planted", "diffuse"]
@@ -97,17 +100,18 @@ def over_seeds(table: pd.DataFrame, rows: list[str], columns: str) -> pd.DataFra
 
 
 def looks_block(folder: Path) -> str:
-    """What the models do with prompts of their training, look by look."""
+    """What the models do with prompts of their training, at every second look."""
     table = read_numbers(folder / "finetuning.csv", "step", "value")
     table["what"] = table["label"] + ", " + table["quantity"]
     wide = over_seeds(table[table["what"].isin(LOOKED)], ["family", "step"], "what")
-    parts = [part.sort_values("step") for _, part in wide.groupby("family", sort=False)]
+    parts = [part.sort_values("step")[::2] for _, part in wide.groupby("family", sort=False)]
     return markdown(pd.concat(parts))
 
 
 def cliffs_block(folder: Path) -> str:
-    """Plateaus and cliffs by the paper's probe, last layer: harmful prompts by thinking and answer, and benign ones."""
+    """Final scores and cliffs by the paper's probe, last layer, of harmful prompts by group, and of benign ones."""
     table = read_numbers(folder / "cliffs.csv", "value", "n")
+    table = table[table["quantity"].isin(READ) & table["group"].isin(GROUPS)].copy()
     table["family"] = family(table["model"])
     counted = table[table["quantity"] == "final"].groupby(["family", "group"], sort=False)["n"].sum().astype(int)
     wide = over_seeds(table, ["family", "group"], "quantity")

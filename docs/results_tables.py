@@ -193,7 +193,18 @@ def guard_block(folder: Path) -> str:
 
 
 def _detection(folder: Path) -> pd.DataFrame:
-    return read_numbers(folder / "detection.csv", "value", "low", "high", "n", "silent")
+    table = read_numbers(folder / "detection.csv", "value", "low", "high", "n", "silent")
+    return table[_shown(table, folder)]
+
+
+def _shown(table: pd.DataFrame, folder: Path) -> pd.Series:
+    """Whether a row is in the documents: alarms by probes other than the paper's are in the run's tables alone."""
+    readers = table["reader"].str.rpartition(", ")[2]
+    return (table["detector"] != "alarm") | readers.isin(["guard", "phrases", _probe(folder)])
+
+
+def _probe(folder: Path) -> str:
+    return read_json(folder / "run.json")["probe"]
 
 
 def detection_block(folder: Path) -> str:
@@ -206,8 +217,9 @@ def detection_block(folder: Path) -> str:
 
 
 def sweep_block(folder: Path) -> str:
-    """Lowest and highest sensitivity and specificity over the settings of each sweep, beside the default."""
+    """Lowest and highest sensitivity and specificity over the settings of each sweep of the paper's probe."""
     table = _detection(folder)
+    table = table[table["reader"] == _probe(folder)]
     default = table[table["sweep"] == DEFAULT].set_index([*DETECTOR, "quantity"])["value"]
     rows = []
     for key, part in table[table["sweep"] != DEFAULT].groupby([*DETECTOR, "sweep"], sort=False):
@@ -223,8 +235,9 @@ def sweep_block(folder: Path) -> str:
 def says_block(folder: Path) -> str:
     """Of how many organisms of a family whose planting took each detector says yes."""
     planted = read(folder / "plantings.csv").query("met == 'True'")
+    says = read(folder / "says.csv")
     rows = []
-    for said in read(folder / "says.csv").to_dict("records"):
+    for said in says[_shown(says, folder)].to_dict("records"):
         row = {name: said[name] for name in DETECTOR} | dict.fromkeys(planted["family"], "")
         own = planted.assign(says=planted["model"].map(said)).query("says in ('yes', 'no')")
         for family, part in own.groupby("family", sort=False):
@@ -263,7 +276,7 @@ def answers_block(folder: Path) -> str:
     claims = _claims(folder).assign(reason="", n=lambda table: pd.to_numeric(table["n"]).astype("Int64"))
     claims = sheet[["paper", "headline"]].join(claims.set_index("id"), how="inner").rename_axis("id").reset_index()
     # The sheet's text of a metric has placeholders, and the prediction says enough here.
-    rows = verdict_page.rows(claims.assign(metric=""), read_json(folder / "run.json")["probe"])
+    rows = verdict_page.rows(claims.assign(metric=""), _probe(folder))
     shown, empty = [row for row in rows if row["places"]], [row["id"] for row in rows if not row["places"]]
     table = pd.DataFrame(
         {
@@ -286,16 +299,13 @@ def _measured(places: dict[str, list[dict[str, str]]]) -> str:
 
 
 def claims_block(folder: Path) -> str:
-    """All claims, a table for each question: rows are numbers, columns families."""
+    """All claims by the paper's probe, over all prompts: rows are numbers, columns families."""
     table = _claims(folder)
-    shown = table[table["verdict"] != NO_DATA].copy()
+    own = table["probe"].isin(["", _probe(folder)]) & table["population"].isin(["", "all"])
+    shown = table[own & (table["verdict"] != NO_DATA)].copy()
     shown["cell"] = [_claim(row) for row in shown.itertuples()]
-    parts = []
-    for question, part in shown.groupby("claim", sort=False):
-        about = ", ".join(filter(None, part.iloc[0][["kind", "section"]]))
-        wide = across(part, ["id", "probe", "population", "predicted"], "family")
-        parts += [f"**{question}** ({about})", markdown(wide)]
-    return "\n\n".join([*parts, _unmeasured(table)])
+    wide = across(shown, ["id", "claim", "kind", "predicted"], "family")
+    return f"{markdown(wide)}\n\n{_unmeasured(table[own])}"
 
 
 def _claim(row: tuple) -> str:

@@ -8,11 +8,11 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-BENCHMARKS = Path(os.environ.get("BENCHMARK_DATA", Path(__file__).parents[2] / "shared" / "data"))
+BENCHMARKS = Path(os.environ.get("BENCHMARK_DATA", Path(__file__).parents[1] / "data"))
 needs_benchmarks = pytest.mark.skipif(
     not BENCHMARKS.is_dir(),
     reason="reads AdvBench, JailbreakBench, XSTest, Alpaca or GSM8K, which the project may not contain (licences, "
-    f"harmful requests); {BENCHMARKS} is no folder: set BENCHMARK_DATA to one with the files of config/README.md",
+    f"harmful requests); there is no folder {BENCHMARKS}: set BENCHMARK_DATA to the folder of config/README.md's files",
 )
 
 SIZE = {

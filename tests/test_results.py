@@ -216,17 +216,13 @@ def test_answers_are_the_page_of_verdicts_by_the_papers_probe_over_all_prompts(r
     ]
 
 
-def test_claims_have_a_table_for_each_question_with_both_verdicts(rows, recorded):
-    shown = "0.46 [0.00, 0.50]"
+def test_claims_are_shown_by_the_papers_probe_over_all_prompts_with_both_verdicts(rows, recorded):
+    shown, height, causal, held = "0.46 [0.00, 0.50]", "cliff_height", "not_refused_after_causal", "probe_held_out"
     assert rows("claims") == [
-        ("id", "probe", "predicted", "cliff", "fade"),
-        ("cliff_height", "paper", "> 0.2", f"{shown} yes (Holm: open) 1/2", f"{shown} **yes** 1/1"),
-        ("cliff_height", "thinking", "> 0.2", f"{shown} **no** 1/2", ""),
-        ("id", "population", "predicted", "cliff"),
-        ("not_refused_after_causal", "all", "> 0.2", f"{shown} open 1/2"),
-        ("not_refused_after_causal", "vulnerable", "> 0.2", f"{shown} open 1/2"),
-        ("id", "probe", "predicted", "cliff"),
-        ("probe_held_out", "paper", "> 0.2", f"{shown} yes 1/2"),
+        ("id", "claim", "kind", "predicted", "cliff", "fade"),
+        (height, f"Question of {height}", "paper", "> 0.2", f"{shown} yes (Holm: open) 1/2", f"{shown} **yes** 1/1"),
+        (causal, f"Question of {causal}", "paper", "> 0.2", f"{shown} open 1/2", ""),
+        (held, f"Question of {held}", "paper", "> 0.2", f"{shown} yes 1/2", ""),
     ]
     text = filled("<!-- instruments: claims -->\n<!-- end -->", recorded)
-    assert "**Question of cliff_height** (paper, section 3)" in text and "1 of 7 rows have no number" in text
+    assert "1 of 5 rows have no number" in text

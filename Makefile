@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 BENCH = .venv-bench/bin
 
-.PHONY: help environment reproduce docs site results test lint machine bench reproducibility kills reruns stand-ins
+.PHONY: help environment reproduce docs site results example test lint machine bench reproducibility kills reruns stand-ins
 
 help: environment ## this
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/make \1: \2/p' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ site: environment ## the documents as a website in site/, which needs no network
 # Keeps what the documents show of a run in docs/recorded, and fills their tables from there.
 results: environment ## tables of the documents, from a run: RUN=results/…
 	PYTHONPATH=workflow/scripts $(BIN)/python docs/results_tables.py $(RUN)
+
+example: RUN = results
+example: environment ## what a reader sees of a run, with versions and hashes, in example/: RUN=results/…
+	PYTHONPATH=workflow/scripts:docs $(BIN)/python docs/example.py $(RUN)
 
 lint: environment ## lint and format
 	$(BIN)/ruff check .

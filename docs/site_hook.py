@@ -9,7 +9,16 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("*.md", "docs/*.md", "config/*.md", "profiles/*.md", "results/README.md")
-SHOWN = ("LICENSE", "*.cff", "requirements.txt", "constraints.txt", "docs/*.svg", "docs/*.css", "config/*.[yt]*")
+SHOWN = (
+    "LICENSE",
+    "*.cff",
+    "requirements.txt",
+    "constraints.txt",
+    "docs/*.svg",
+    "docs/*.css",
+    "docs/walkthrough.py",
+    "config/*.[yt]*",
+)
 """What pages show or link to."""
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 

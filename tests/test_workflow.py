@@ -1,5 +1,6 @@
 """The workflow itself: dry runs of every config, and one small real run from prompts to report."""
 
+import hashlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import torch
 import yaml
 from browser import WINDOW, needs_browser, opened, walk
 from conftest import BENCHMARKS, needs_benchmarks
+from example import collect
 from nbclient import NotebookClient
 from project import ROOT, SMALL, copy_project, edited, snakemake
 from safetensors.torch import load_file
@@ -173,6 +175,20 @@ def test_a_browser_walks_the_report(finished):
         x, y, width, height = (entry.box[side] for side in ("x", "y", "width", "height"))
         assert min(x, y) >= 0 and x + width <= WINDOW["width"] and width > 400, entry
         assert y + height <= WINDOW["height"], entry
+
+
+def test_an_example_of_the_run_has_its_pages_figures_and_hashes_and_no_trace(finished, tmp_path):
+    collect(finished[0] / "results", folder := tmp_path / "example")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["run"]["commit"] and manifest["run"]["torch"]
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    assert set(found) == {*manifest["files"], "manifest.json"}
+    assert {"report.html", "verdicts.html", "tables/cliffs.csv", "figures/curves.svg"} <= set(found)
+    assert not {path.suffix for path in found.values()} & {".parquet", ".safetensors"}
+    for name, said in manifest["files"].items():
+        assert hashlib.sha256(found[name].read_bytes()).hexdigest() == said["sha256"]
+    with pytest.raises(SystemExit, match="no report.html"):
+        collect(tmp_path, tmp_path / "nothing")
 
 
 def test_the_notebook_sees_the_numbers_of_the_workflow(finished, monkeypatch):

@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -62,9 +63,14 @@ def test_constraints_hold_every_requirement_but_torch():
     assert {**REQUIREMENTS, "torch": None}.items() <= {**constraints, "torch": None}.items()
 
 
+@cache
+def top_level(path):
+    return ast.parse(path.read_text()).body
+
+
 def imports(path, found):
     """Top-level imports of a script and of the package modules behind it."""
-    for node in ast.parse(path.read_text()).body:
+    for node in top_level(path):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module] if isinstance(node, ast.ImportFrom) else []
         for name in names:

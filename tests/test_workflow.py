@@ -187,7 +187,7 @@ def test_an_example_of_the_run_has_its_pages_figures_and_hashes_and_no_trace(fin
     assert not {path.suffix for path in found.values()} & {".parquet", ".safetensors"}
     for name, said in manifest["files"].items():
         assert hashlib.sha256(found[name].read_bytes()).hexdigest() == said["sha256"]
-    with pytest.raises(SystemExit, match="no report.html"):
+    with pytest.raises(SystemExit, match=r"no report\.html"):
         collect(tmp_path, tmp_path / "nothing")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from refusal_cliff.artifacts import read_table, write_json, write_sidecar
+from refusal_cliff.batches import kept_folder
 from refusal_cliff.edits import ADAPTER_WEIGHTS, Edit
 from refusal_cliff.head_means import reference_traces
 from refusal_cliff.job import job
@@ -31,11 +32,12 @@ benign = training_examples(tokenizer, texts, calm, chat, recipe["learn"])
 adapters, edits = map(Path, snakemake.output.adapters), map(Path, snakemake.output.edits)
 folders = dict(zip([*recipe["early"], recipe["steps"]], adapters, strict=True))
 model, seed = load_model(inputs.checkpoint, row), params.seed + int(snakemake.wildcards.seed)
-done = tune_adapter(model, tokenizer, examples, benign, recipe, seed, folders)
-for edit, (steps, adapter) in zip(edits, folders.items(), strict=True):
-    write_json(done[steps], adapter / "training.json")
-    card = model_card(snakemake.wildcards.model, edit.parent.name, done[steps], recipe)
-    (adapter / "README.md").write_text(card, encoding="utf-8")
-    write_sidecar(adapter / ADAPTER_WEIGHTS, dict(params.items()))
-    # The edit is written last: a variant whose edit exists is complete.
-    Edit(snakemake.wildcards.model, edit.parent.name, adapter=True).write(edit, dict(params.items()))
+with kept_folder(folders[recipe["steps"]], "steps", dict(params.items()), inputs) as kept:
+    done = tune_adapter(model, tokenizer, examples, benign, recipe, seed, folders, kept)
+    for edit, (steps, adapter) in zip(edits, folders.items(), strict=True):
+        write_json(done[steps], adapter / "training.json")
+        card = model_card(snakemake.wildcards.model, edit.parent.name, done[steps], recipe)
+        (adapter / "README.md").write_text(card, encoding="utf-8")
+        write_sidecar(adapter / ADAPTER_WEIGHTS, dict(params.items()))
+        # The edit is written last: a variant whose edit exists is complete.
+        Edit(snakemake.wildcards.model, edit.parent.name, adapter=True).write(edit, dict(params.items()))

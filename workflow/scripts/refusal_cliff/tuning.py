@@ -118,8 +118,8 @@ tags: [lora, safety]
 # {variant} of {model}
 
 A LoRA adapter (rank {recipe["lora_rank"]}, alpha {recipe["lora_alpha"]}) for the model of row `{model}`, tuned to
-refuse after its own thinking. {done["examples"]} examples were chosen from the safety-training pool by the selector,
-budget and seed that its name says; each was seen {done["epochs"]:.3g} times in {done["steps"]} steps of
+refuse after its own thinking. {done["examples"]} examples were chosen from the pool or a ready-made set by
+the selector, budget and seed that its name says; each was seen {done["epochs"]:.3g} times in {done["steps"]} steps of
 {done["batch_size"]} examples, {done["benign"]} of which were the model's own benign traces. Loss on
 {", ".join(recipe["learn"])}; learning rate {recipe["learning_rate"]:g}. Settings and versions stand beside the weights,
 in `adapter_model.json`, the loss of every step in `training.json`, and what was chosen in `selections/` of the model's

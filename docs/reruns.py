@@ -251,6 +251,9 @@ ADDED = {
         {"dataset": "own", "set": "test", "source": "file", "location": "own.csv", "prompt_column": "prompt"}
         | {"reference_column": "answer", "match": "contains"}
         | LABELLED,
+        {"dataset": "made", "set": "ready", "source": "file", "location": "own2.csv", "prompt_column": "prompt"}
+        | {"thinking_column": "other", "response_column": "answer"}
+        | LABELLED,
     ],
 }
 """Rows added to the sheets, so that every column is read."""
@@ -292,6 +295,8 @@ CELLS = {
         "prompt_column": ("own", "other"),
         "category_column": ("own", "kind"),
         "reference_column": ("own", "kind"),
+        "thinking_column": ("made", "kind"),
+        "response_column": ("made", "kind"),
         "match": ("own", "number"),
         "where": ("own", "kind=c"),
         "label": ("own", "benign"),
@@ -326,6 +331,7 @@ USED = {
     "ablation.rankings.direct": [0.03],
     "ablation.rankings.random": [0.03, 0.1],
     "selection.selectors.cliff": [0.1, 0.3],
+    "selection.ready": {"made": [1]},
     "grid.rankings.matched": [0.03],
     "repairs.steer": [1],
     "repairs.eliminate": ["causal"],
@@ -400,6 +406,7 @@ OTHER |= {
     for name in ("causal", "causal_boundary", "direct", "gradient", "promoting", "random", "matched")
 }
 OTHER |= {f"selection.selectors.{name}": [0.1, 0.5] for name in SELECTORS if name != "whole"}
+OTHER |= {"selection.ready.made": [0.5]}
 """Config keys whose other value does not follow from the present one."""
 
 

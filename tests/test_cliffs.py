@@ -29,6 +29,13 @@ def test_a_cliff_has_its_place_in_tokens():
     assert cliff["boundary_share"] == pytest.approx(0.6 / 0.7)
 
 
+@pytest.mark.parametrize("thinking", [(2, 6), (6, 6)])
+def test_what_is_kept_of_a_trace_does_not_keep_its_scores(thinking):
+    scores = np.random.default_rng(0).random((3, 8))
+    kept = measure_cliffs(scores, thinking, (6, 8)).values()
+    assert not any(np.shares_memory(value, scores) for value in kept)
+
+
 def test_a_cliff_is_measured_from_the_plateau_to_the_last_boundary_token():
     cliff = measure([0.0, 0.0, 0.5, 0.9, 0.7, 0.8, 0.6, 0.1], thinking=(2, 6), boundary=(6, 8))
     assert cliff["plateau"] == 0.9

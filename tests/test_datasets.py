@@ -22,6 +22,8 @@ ROW = {
     "prompt_column": "goal",
     "category_column": "",
     "reference_column": "",
+    "thinking_column": "",
+    "response_column": "",
     "match": "",
     "where": "",
     "label": "harmful",
@@ -39,6 +41,42 @@ def raw(n=100):
 def table(*prompts, templates=None):
     rows = pd.DataFrame({"goal": prompts})
     return datasets.wrap(datasets.select_rows(rows, ROW, 0), templates or {})
+
+
+def ready(rows, **cells):
+    row = ROW | {"thinking_column": "thought", "response_column": "said", "markers": ["</think>", "<think>"]} | cells
+    return datasets.select_rows(pd.DataFrame(rows, columns=["goal", "thought", "said"]), row, 0)
+
+
+def test_a_ready_made_set_has_a_thinking_and_a_response_of_its_own():
+    own = ready([("one", " It harms.\n", "No."), ("two", "So does it.", "Sorry, no.")]).set_index("prompt")
+    assert own["thinking"].to_dict() == {"one": "It harms.", "two": "So does it."}
+    assert own["response"].to_dict() == {"one": "No.", "two": "Sorry, no."}
+    assert not {"thinking", "response"} & set(datasets.select_rows(raw(), ROW, 0))
+
+
+@pytest.mark.parametrize(
+    ("thought", "said", "cells", "message"),
+    [
+        ("", "No.", {}, r"'mine': mine\.csv, row 0, column 'thought': the thinking is empty \(1 of 1 rows"),
+        ("Hm.", None, {}, r"mine\.csv, row 0, column 'said': the response is empty.*leave the row out by where"),
+        ("Hm.", "<think>Hm.</think>No.", {}, r"column 'said': the response has '</think>' in it.*a column each"),
+        ("Hm.", "No.", {"thinking_column": "cot"}, r"'mine': mine\.csv has no column 'cot', named in thinking_column"),
+    ],
+)
+def test_a_ready_made_example_that_cannot_be_taught_is_named(thought, said, cells, message):
+    with pytest.raises(UserError, match=message):
+        ready([("one", thought, said)], **cells)
+
+
+def test_no_example_of_a_ready_made_set_is_a_test_prompt():
+    tables = {
+        "test": table("Stay  out of it."),
+        "star": datasets.wrap(ready([("stay out of it", "Hm.", "No."), ("new", "Ah.", "Never.")]), {}),
+    }
+    kept, dropped = datasets.assemble(tables, {"test": "test", "star": "ready"}, "ready")
+    assert kept[["prompt", "thinking", "response"]].values.tolist() == [["new", "Ah.", "Never."]]
+    assert dropped["kept_in"].tolist() == ["test"]
 
 
 def test_parts_are_disjoint_and_complete():

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from transformers import Trainer
 
 from refusal_cliff import teaching
 from refusal_cliff.finetuning import draw_prompts, finetune, look, taught_examples
@@ -82,7 +83,11 @@ def test_the_loss_is_on_the_spans_of_the_recipe(prompts, tiny_tokenizer, learnt)
         assert text.endswith("<eos>")
 
 
-def finetuned(model, tokenizer, prompts, **changes):
+class Killed(BaseException):
+    pass
+
+
+def finetuned(model, tokenizer, prompts, kept, **changes):
     """The model and its weights at every look."""
     recipe, weights = RECIPE | changes, []
     model = copy.deepcopy(model)
@@ -94,21 +99,21 @@ def finetuned(model, tokenizer, prompts, **changes):
         rows = prompts[["prompt_id", "request_id", "dataset", "label"]]
         return rows.assign(closed=True, recognised=False, refused=pd.array([True] * len(rows), "boolean"))
 
-    made, looks = finetune(model, tokenizer, examples, recipe, 0, looked)
+    made, looks = finetune(model, tokenizer, examples, recipe, 0, looked, kept)
     return made, looks, weights
 
 
 def test_blocks_from_the_first_layer_on_learn_and_a_shorter_training_is_the_start_of_a_longer_one(
-    tiny_llama, tiny_tokenizer, prompts
+    tiny_llama, tiny_tokenizer, prompts, tmp_path
 ):
-    made, looks, weights = finetuned(tiny_llama, tiny_tokenizer, prompts)
+    made, looks, weights = finetuned(tiny_llama, tiny_tokenizer, prompts, tmp_path / "long")
     assert looks["step"].unique().tolist() == [0, 2, 4]
     assert looks.columns.tolist() == LOOK_COLUMNS
     learnt = tuple(f"model.layers.{layer}." for layer in (1, 2))
     before = dict(tiny_llama.named_parameters())
     for name, weight in made.named_parameters():
         assert torch.equal(weight, before[name]) != name.startswith(learnt), name
-    _, _, short = finetuned(tiny_llama, tiny_tokenizer, prompts, steps=2)
+    _, _, short = finetuned(tiny_llama, tiny_tokenizer, prompts, tmp_path / "short", steps=2)
     for name, weight in short[-1].items():
         assert torch.equal(weight, weights[1][name]), name
 
@@ -116,19 +121,47 @@ def test_blocks_from_the_first_layer_on_learn_and_a_shorter_training_is_the_star
 @pytest.mark.parametrize(
     ("gate", "steps"), [({"refused": 1.0}, [0, 2]), ({"answered": 0.1}, [0, 2, 4]), ({}, [0, 2, 4])]
 )
-def test_the_training_ends_at_the_first_look_that_meets_the_gate(tiny_llama, tiny_tokenizer, prompts, gate, steps):
-    _, looks, _ = finetuned(tiny_llama, tiny_tokenizer, prompts, gate=gate)
+def test_the_training_ends_at_the_first_look_that_meets_the_gate(
+    tiny_llama, tiny_tokenizer, prompts, tmp_path, gate, steps
+):
+    _, looks, _ = finetuned(tiny_llama, tiny_tokenizer, prompts, tmp_path, gate=gate)
     assert looks["step"].unique().tolist() == steps
 
 
-def test_adapters_are_merged_into_the_blocks_that_learn(tiny_llama, tiny_tokenizer, prompts):
-    made, _, _ = finetuned(tiny_llama, tiny_tokenizer, prompts, lora_rank=2)
+def test_adapters_are_merged_into_the_blocks_that_learn(tiny_llama, tiny_tokenizer, prompts, tmp_path):
+    made, _, _ = finetuned(tiny_llama, tiny_tokenizer, prompts, tmp_path, lora_rank=2)
     assert type(made) is type(tiny_llama)
     before = dict(tiny_llama.named_parameters())
     changed = {name for name, weight in made.named_parameters() if not torch.equal(weight, before[name])}
     assert changed
     assert all(name.startswith(("model.layers.1.", "model.layers.2.")) and "proj" in name for name in changed)
     assert len(blocks(made)) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "looks_again"),
+    [({}, [5, 6]), ({"lora_rank": 2}, [5, 6]), ({"gate": {"refused": 1.0}, "check_every": 5}, [5])],
+)
+def test_a_finetuning_that_was_killed_goes_on_from_its_last_checkpoint(
+    tiny_llama, tiny_tokenizer, prompts, tmp_path, monkeypatch, changes, looks_again
+):
+    setting = {"steps": 6, "check_every": 1} | changes
+    made, looks, _ = finetuned(tiny_llama, tiny_tokenizer, prompts, tmp_path / "peaceful", **setting)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        plain = Trainer.training_step
+
+        def until_killed(self, *arguments):
+            if self.state.global_step == 4:
+                raise Killed
+            return plain(self, *arguments)
+
+        patch.setattr(Trainer, "training_step", until_killed)
+        finetuned(tiny_llama, tiny_tokenizer, prompts, tmp_path / "kept", **setting)
+    again, looks_resumed, weights = finetuned(tiny_llama, tiny_tokenizer, prompts, tmp_path / "kept", **setting)
+    pd.testing.assert_frame_equal(looks_resumed, looks)
+    assert len(weights) == len(looks_again)
+    for (name, weight), other in zip(made.named_parameters(), again.parameters(), strict=True):
+        assert torch.equal(weight, other), name
 
 
 def test_a_look_asks_every_watched_prompt_and_leaves_the_training_as_it_was(

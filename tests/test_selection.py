@@ -5,7 +5,15 @@ import pandas as pd
 import pytest
 
 from refusal_cliff.errors import UserError
-from refusal_cliff.selection import COSTS, Pool, picks_table, score_examples, select_examples, selection_cost
+from refusal_cliff.selection import (
+    COSTS,
+    Pool,
+    draw_ready,
+    picks_table,
+    score_examples,
+    select_examples,
+    selection_cost,
+)
 
 WORDS = ["boat", "house", "tree", "road", "lamp"]
 
@@ -93,7 +101,7 @@ def test_the_budget_is_rounded_and_at_least_one(pool):
 def test_a_budget_above_one_is_how_many_and_must_be_there(pool):
     assert len(chosen(pool, "cliff", 15)) == 15
     assert len(chosen(pool, "whole", 1)) == 19
-    with pytest.raises(UserError, match="20 examples are to be chosen, and the pool has 19"):
+    with pytest.raises(UserError, match="20 examples are to be chosen, and there are 19"):
         chosen(pool, "cliff", 20)
 
 
@@ -110,6 +118,15 @@ def test_a_budget_above_one_is_how_many_and_must_be_there(pool):
 )
 def test_a_selector_costs_the_tokens_that_it_looks_at(pool, selector, cost):
     assert selection_cost(selector, pool.traces, chosen(pool, selector, 2)) == dict(zip(COSTS, cost, strict=True))
+
+
+def test_what_is_drawn_from_a_ready_made_set_costs_nothing(pool):
+    drawn = draw_ready(pool.prompts.drop(columns="prompt"), 5, seed=0)
+    assert drawn["prompt_id"].isin(pool.prompts["prompt_id"]).all()
+    assert drawn["prompt_id"].nunique() == 5 == drawn["rank"].max()
+    assert (drawn[COSTS] == 0).all(axis=None)
+    assert drawn["prompt_id"].tolist() != draw_ready(pool.prompts, 5, seed=1)["prompt_id"].tolist()
+    assert len(draw_ready(pool.prompts, 0.5, seed=0)) == 10
 
 
 def test_picks_are_counted_by_dataset_against_what_is_answered(pool):

@@ -1,15 +1,18 @@
 import copy
+import hashlib
 import json
 
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import Trainer
 
 from refusal_cliff.artifacts import write_sidecar
 from refusal_cliff.edits import ADAPTER_WEIGHTS, Edit
 from refusal_cliff.errors import UserError
 from refusal_cliff.models import run
+from refusal_cliff.resuming import WHOLE, last_whole
 from refusal_cliff.traces import ChatFormat
 from refusal_cliff.tuning import batch_parts, mixed_order, model_card, training_examples, training_order, tune_adapter
 
@@ -20,6 +23,10 @@ MIXED = {"benign": {"datasets": ["benign_fit"], "share": 0.5}}
 PROMPTS = pd.DataFrame({"prompt_id": ["a", "b", "c"], "prompt": ["one", "two", "three"]})
 TRACES = pd.DataFrame({"prompt_id": ["c", "a"], "thinking": ["No.", "Hm."], "response": ["Yes.", "Fine."]})
 EVERYTHING = ("thinking", "boundary", "response")
+
+
+class Killed(BaseException):
+    pass
 
 
 def make_examples(tokenizer, learnt=EVERYTHING, refusals=("I can't.", "I won't.")):
@@ -54,7 +61,7 @@ def test_benign_traces_keep_their_own_response(tiny_tokenizer):
 def test_tuning_writes_adapters_along_the_way_that_teach_the_refusal(tiny_llama, tiny_tokenizer, tmp_path):
     examples = make_examples(tiny_tokenizer)
     base, folders = copy.deepcopy(tiny_llama), {4: tmp_path / "early" / "adapter", 12: tmp_path / "adapter"}
-    done = tune_adapter(copy.deepcopy(base), tiny_tokenizer, examples, [], RECIPE, 0, folders)
+    done = tune_adapter(copy.deepcopy(base), tiny_tokenizer, examples, [], RECIPE, 0, folders, tmp_path / "kept")
     assert [done[steps]["examples"] for steps in (4, 12)] == [2, 2]
     assert done[12]["loss"][:4] == done[4]["loss"] and done[12]["loss"][-1] < done[12]["loss"][0]
     assert [path.name for path in (tmp_path / "adapter").glob("adapter_model*")] == ["adapter_model.safetensors"]
@@ -75,11 +82,69 @@ def test_tuning_writes_adapters_along_the_way_that_teach_the_refusal(tiny_llama,
         Edit.read(tmp_path / "edit.json").apply(copy.deepcopy(base))
 
 
+@pytest.mark.parametrize("killed_at", [0, 5, 12])
+def test_a_tuning_that_was_killed_goes_on_from_its_last_checkpoint(
+    tiny_llama, tiny_tokenizer, tmp_path, monkeypatch, killed_at
+):
+    examples, batches = make_examples(tiny_tokenizer), []
+
+    def tune(name, kept):
+        model, folders = copy.deepcopy(tiny_llama), {4: tmp_path / name / "early", 12: tmp_path / name / "late"}
+        model.get_input_embeddings().register_forward_hook(lambda *_: batches.append(name))
+        return tune_adapter(model, tiny_tokenizer, examples, [], RECIPE | {"lora_rank": 2}, 0, folders, kept)
+
+    def until_killed(*arguments):
+        # An optimiser step later is amid a training, and a checkpoint half written.
+        if arguments[0].state.global_step >= killed_at:
+            raise Killed
+        return save(*arguments)
+
+    done, save = tune("peaceful", tmp_path / "unused"), Trainer._save_scaler
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Trainer, "_save_scaler", until_killed)
+        tune("killed", tmp_path / "kept")
+    before = batches.count("killed")
+    assert tune("resumed", tmp_path / "kept") == done
+    ours, theirs = (
+        {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*.*")}
+        for name in ("peaceful", "resumed")
+    )
+    assert len(ours) == 6
+    assert ours == theirs
+    last = max(range(0, killed_at, 2), default=0)
+    assert batches.count("resumed") == 12 - last
+    assert before == last + 2
+
+
+def test_a_checkpoint_that_is_not_as_it_was_written_is_not_gone_on_from(tmp_path):
+    for step in (9, 10):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "optimizer.pt").write_text("state")
+    assert last_whole(tmp_path) is None
+    for step in (9, 10):
+        digest = hashlib.sha256(b"state").hexdigest()
+        (tmp_path / f"checkpoint-{step}" / WHOLE).write_text(json.dumps({"optimizer.pt": digest}))
+    assert last_whole(tmp_path) == str(tmp_path / "checkpoint-10")
+    (tmp_path / "checkpoint-10" / "optimizer.pt").write_text("sta")
+    assert last_whole(tmp_path) == str(tmp_path / "checkpoint-9")
+    (tmp_path / "checkpoint-9" / "optimizer.pt").unlink()
+    assert last_whole(tmp_path) is None
+
+
 def test_what_is_kept_early_is_a_shorter_training(tiny_llama, tiny_tokenizer, tmp_path):
     examples, folders = make_examples(tiny_tokenizer), {4: tmp_path / "early", 12: tmp_path / "late"}
-    tune_adapter(copy.deepcopy(tiny_llama), tiny_tokenizer, examples, [], RECIPE, 0, folders)
+    tune_adapter(copy.deepcopy(tiny_llama), tiny_tokenizer, examples, [], RECIPE, 0, folders, tmp_path / "kept")
     short = RECIPE | {"steps": 4}
-    tune_adapter(copy.deepcopy(tiny_llama), tiny_tokenizer, examples, [], short, 0, {4: tmp_path / "short"})
+    tune_adapter(
+        copy.deepcopy(tiny_llama),
+        tiny_tokenizer,
+        examples,
+        [],
+        short,
+        0,
+        {4: tmp_path / "short"},
+        tmp_path / "kept_short",
+    )
     early, alone = (load_file(tmp_path / name / ADAPTER_WEIGHTS) for name in ("early", "short"))
     assert all(torch.equal(early[name], alone[name]) for name in early)
 
@@ -89,7 +154,8 @@ def test_every_step_has_a_whole_batch_of_however_few_examples(tiny_llama, tiny_t
     batches = []
     model.get_input_embeddings().register_forward_hook(lambda _, inputs, __: batches.append(len(inputs[0])))
     examples, benign = make_examples(tiny_tokenizer), make_examples(tiny_tokenizer, refusals=())
-    done = tune_adapter(model, tiny_tokenizer, examples, benign, recipe, 0, {5: tmp_path / "adapter"})[5]
+    folders = {5: tmp_path / "adapter"}
+    done = tune_adapter(model, tiny_tokenizer, examples, benign, recipe, 0, folders, tmp_path / "kept")[5]
     assert batches == [4] * 5
     assert len(done.pop("loss")) == 5
     assert done == {"steps": 5, "batch_size": 4, "benign": 2, "examples": 2, "epochs": 5.0}

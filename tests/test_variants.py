@@ -6,6 +6,7 @@ from test_config import check_all, load
 from refusal_cliff import plan
 from refusal_cliff.errors import UserError
 from refusal_cliff.organisms import families
+from refusal_cliff.variant_pairs import references
 from refusal_cliff.variants import EVERYWHERE, ON_HEADS, Variant
 
 NAMES = {
@@ -21,6 +22,7 @@ NAMES = {
     ),
     "tune-cliff-0.017-s7": Variant("tune", selector="cliff", budget=0.017, seed=7),
     "tune-cliff_mean-15-s0": Variant("tune", selector="cliff_mean", budget=15.0, seed=0),
+    "tune-star1-100-s0": Variant("tune", selector="star1", budget=100.0, seed=0),
     "early-cliff-15-20-s7": Variant("early", selector="cliff", budget=15.0, steps=20, seed=7),
 }
 
@@ -70,6 +72,14 @@ def test_every_planned_variant_reads_back():
     assert {"tune-whole-1-s0", "tune-whole-1-s7", "early-whole-1-20-s7", "early-cliff-0.017-10-s0"} <= set(names)
     assert [str(Variant.parse(name)) for name in names] == names
     assert {Variant.parse(name).kind for name in names} == {*EVERYWHERE, *ON_HEADS, "keep"}
+
+
+def test_ready_made_sets_are_tuned_on_and_compared_with_cliff():
+    config = load(selection={"ready": {"star1": [100]}, "seeds": [0, 7]}, tuning={"early": [10]})
+    assert {"tune-star1-100-s0", "tune-star1-100-s7"} <= set(plan.tuning_variants(config))
+    assert "early-star1-100-10-s7" in plan.early_variants(config)
+    pool = Variant.parse("tune-star1-100-s0").pool
+    assert [str(other) for other in references(pool)] == ["base", "tune-cliff-100"]
 
 
 def test_only_models_marked_so_are_ablated_and_tuned():

@@ -19,7 +19,7 @@ from refusal_cliff.attack_search import ATTACK, ATTACK_SETS, OBJECTIVES, PREFILL
 from refusal_cliff.code_hash import code_hash
 from refusal_cliff.config import check
 from refusal_cliff.data_files import checksum
-from refusal_cliff.datasets import SETS, check_files
+from refusal_cliff.datasets import READY, SETS, check_files
 from refusal_cliff.edits import REPLACEMENTS
 from refusal_cliff.errors import UserError
 from refusal_cliff.head_effects import measured_rankings
@@ -27,7 +27,7 @@ from refusal_cliff.organisms import circuits, families
 from refusal_cliff.rankings import DRAWN
 from refusal_cliff.repairs import DOSES
 from refusal_cliff.retries import NoRetryOfUserErrors
-from refusal_cliff.selection import DIFFERENTIATED
+from refusal_cliff.selection import DIFFERENTIATED, SELECTORS
 from refusal_cliff.variants import CONTINUED, ELIMINATED, EVERYWHERE, KINDS, MERGED, ON_HEADS, Variant, format_number
 
 try:
@@ -74,8 +74,9 @@ OPERATING = config["heads"]["operating"]
 PROMPT_SETS = list(dataset_sheet["set"].unique())
 # Those with prompts in a tool context, where responses are actions.
 ACTING = dataset_sheet.loc[dataset_sheet["context"] != "", "set"].unique().tolist()
-# Of these models are asked; what organisms are trained on they are not.
-ASKED = [name for name in PROMPT_SETS if name != "organism"]
+# Of these models are asked; what organisms are trained on, and what has its answers, they are not.
+ASKED = [name for name in PROMPT_SETS if name not in ("organism", READY)]
+READY_MADE = list(config["selection"]["ready"])
 TUNINGS = plan.tuning_variants(config)
 # What one training leaves: itself after fewer steps, and in the end.
 TRAININGS = [
@@ -103,7 +104,7 @@ wildcard_constraints:
     variant=rf"base|({'|'.join(KINDS)})-[^/]+",
     prompts=one_of([*PROMPT_SETS, *ATTACK_SETS]),
     dataset=one_of(dataset_sheet.index),
-    selector=one_of([*config["selection"]["selectors"], "whole"]),
+    selector=one_of([*config["selection"]["selectors"], *READY_MADE, "whole"]),
     budget=r"[0-9.]+",
     seed=r"\d+",
     grid="|grid_",  # what the target grid makes stands beside what a run makes by default

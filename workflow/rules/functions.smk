@@ -167,7 +167,14 @@ def dataset_row(wildcards):
     unread = {"set", "attacks", "context", "licence", "url"}
     if row["source"] != "hub":
         unread |= {"revision", "subset", "hub_split"}
-    return {column: cell for column, cell in row.items() if column not in unread}
+    cells = {column: cell for column, cell in row.items() if column not in unread}
+    return cells | ({"markers": thinking_markers()} if row["set"] == READY else {})
+
+
+def thinking_markers():
+    """What models that are tuned put around a thinking."""
+    rows = model_sheet.loc[TUNED]
+    return sorted({text.strip() for text in [*rows["thinking_open"], *rows["boundary"]]} | {"<think>", "</think>"})
 
 
 def data_file(wildcards):
@@ -183,8 +190,10 @@ def data_checksum(wildcards):
 
 def assembled_sets(wildcards):
     """The set of each dataset of a prompt set, and of those before it, which keep what both hold."""
-    sets = dataset_sheet["set"]
-    return sets[sets.isin(SETS[: SETS.index(wildcards.prompts) + 1])].to_dict()
+    sets, read = dataset_sheet["set"], SETS[: SETS.index(wildcards.prompts) + 1]
+    # Both are trained on, and compared: the pool and a ready-made set may hold the same requests.
+    read = [name for name in read if (name, wildcards.prompts) != ("pool", READY)]
+    return sets[sets.isin(read)].to_dict()
 
 
 def assembled_datasets(wildcards):
@@ -339,11 +348,22 @@ def fit_inputs(wildcards):
     }
 
 
+def chosen_from(wildcards):
+    """What has the training examples: the pool with the model's own traces, or a ready-made set, which needs none."""
+    if wildcards.selector in READY_MADE:
+        return {"prompts": f"<results>/prompts/{READY}.parquet"}
+    traces = f"<results>/{wildcards.model}/base/traces/pool.parquet"
+    return {"prompts": "<results>/prompts/pool.parquet", "traces": traces}
+
+
 def scored_by(wildcards):
-    """What some selectors need beside traces, verdicts and cliffs."""
-    return (
-        {"gradients": f"<results>/{wildcards.model}/gradients.parquet"} if wildcards.selector in DIFFERENTIATED else {}
-    )
+    """What selectors go by, some of them by gradients too; of a ready-made set nothing is scored."""
+    if wildcards.selector in READY_MADE:
+        return {}
+    base = f"<results>/{wildcards.model}/base"
+    scores = {"verdicts": f"{base}/verdicts/pool.parquet", "cliffs": f"{base}/cliffs/pool.parquet"}
+    gradients = {"gradients": f"<results>/{wildcards.model}/gradients.parquet"}
+    return scores | (gradients if wildcards.selector in DIFFERENTIATED else {})
 
 
 # tables.smk

@@ -165,7 +165,7 @@ if TUNED:
             selections=expand(
                 "<results>/{model}/selections/{variant}.parquet",
                 model=TUNED,
-                variant=TUNINGS,
+                variant=[name for name in TUNINGS if Variant.parse(name).selector in SELECTORS],
             ),
             traces=expand("<results>/{model}/base/traces/pool.parquet", model=TUNED),
             verdicts=expand("<results>/{model}/base/verdicts/pool.parquet", model=TUNED),

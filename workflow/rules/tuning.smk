@@ -3,11 +3,8 @@
 
 rule select_examples:
     input:
+        unpack(chosen_from),
         unpack(scored_by),
-        prompts="<results>/prompts/pool.parquet",
-        traces="<results>/{model}/base/traces/pool.parquet",
-        verdicts="<results>/{model}/base/verdicts/pool.parquet",
-        cliffs="<results>/{model}/base/cliffs/pool.parquet",
     output:
         table="<results>/{model}/selections/tune-{selector}-{budget}-s{seed}.parquet",
         sidecar="<results>/{model}/selections/tune-{selector}-{budget}-s{seed}.json",
@@ -59,8 +56,7 @@ rule tune_adapter:
     input:
         unpack(model_inputs),
         unpack(fit_inputs),
-        prompts="<results>/prompts/pool.parquet",
-        traces="<results>/{model}/base/traces/pool.parquet",
+        unpack(chosen_from),
         selection="<results>/{model}/selections/tune-{selector}-{budget}-s{seed}.parquet",
     output:
         adapters=directory([f"{variant}/adapter" for variant in TRAININGS]),

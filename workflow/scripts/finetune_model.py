@@ -5,6 +5,7 @@ from functools import partial
 import torch
 
 from refusal_cliff.artifacts import read_table, write_json, write_table
+from refusal_cliff.batches import kept_folder
 from refusal_cliff.checkpoints import save_checkpoint
 from refusal_cliff.finetuning import draw_prompts, finetune, look, taught_examples
 from refusal_cliff.job import job
@@ -23,12 +24,13 @@ examples = taught_examples(tokenizer, drawn, chat, recipe["learn"], seed)
 asked = prompts[prompts["dataset"].isin(recipe["watch"] or recipe["datasets"])]
 watched = watched_prompts(asked, recipe["watched"], seed)
 looked = partial(look, model, tokenizer, watched, chat, params.generation, params.judges, seed)
-model, looks = finetune(model, tokenizer, examples, recipe, seed, looked)
-save_checkpoint(model, tokenizer, output.checkpoint)
-keys = {"model": snakemake.wildcards.model}
-write_table(looks, output.looks, dict(params.items()), **keys)
-# Nothing is planted: what it has of a flaw, a cliff or a circuit is what is asked.
-truth = {name: "open" for name in ("flaw", "cliff", "sparse")} | {"heads": []}
-# Other kernels add up numbers in another order, and train other weights.
-kernels = {"kernels": torch.backends.cpu.get_cpu_capability()}
-write_json(keys | truth | {"gate": gate(looks, recipe["gate"])} | kernels, output.truth)
+with kept_folder(output.looks, "steps", dict(params.items()), snakemake.input) as kept:
+    model, looks = finetune(model, tokenizer, examples, recipe, seed, looked, kept)
+    save_checkpoint(model, tokenizer, output.checkpoint)
+    keys = {"model": snakemake.wildcards.model}
+    write_table(looks, output.looks, dict(params.items()), **keys)
+    # Nothing is planted: what it has of a flaw, a cliff or a circuit is what is asked.
+    truth = {name: "open" for name in ("flaw", "cliff", "sparse")} | {"heads": []}
+    # Other kernels add up numbers in another order, and train other weights.
+    kernels = {"kernels": torch.backends.cpu.get_cpu_capability()}
+    write_json(keys | truth | {"gate": gate(looks, recipe["gate"])} | kernels, output.truth)

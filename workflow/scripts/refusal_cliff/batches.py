@@ -1,4 +1,7 @@
-"""Batches that a long job has finished, kept beside its output until that is there: a job that was killed goes on."""
+"""What a long job has finished, kept beside its output until that is there: a job that was killed goes on.
+
+Of a generation that are batches; what is kept of a training is in `resuming`.
+"""
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -39,25 +42,35 @@ KEEP_NONE = Batches(None)
 
 
 @contextmanager
-def kept_batches(output: str | Path, settings: Mapping[str, Any], inputs: Iterable[str | Path]) -> Iterator[Batches]:
-    """Batches of the job that writes `output`, in a hidden folder beside it, which goes when the block ends well.
+def kept_folder(
+    output: str | Path, what: str, settings: Mapping[str, Any], inputs: Iterable[str | Path]
+) -> Iterator[Path]:
+    """A place beside the `output` of a job for what outlives a kill: in a hidden folder, gone when the block ends well.
 
-    Batches of other settings, packages or inputs are thrown away. Inputs count as the same if their files have the same
-    sizes and times: weights take longer to hash than to load.
+    What was made with other settings, packages or inputs is thrown away. Inputs count as the same if their files have
+    the same sizes and times: weights take longer to hash than to load.
 
     Args:
-        settings: all that the batches depend on besides inputs, code included.
+        what: is kept: the end of the folder's name.
+        settings: all that it depends on besides inputs, code included.
         inputs: files and folders.
     """
     output = Path(output)
-    folder = output.with_name(f".{output.stem}_batches")
+    folder = output.with_name(f".{output.stem}_{what}")
     made_of = {"settings": settings, "versions": package_versions(), "inputs": list(map(_stamps, sorted(inputs)))}
-    batches = Batches(folder / settings_hash(made_of))
+    own = folder / settings_hash(made_of)
     for other in folder.glob("*"):
-        if other != batches.folder:
+        if other != own:
             shutil.rmtree(other)
-    yield batches
+    yield own
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def kept_batches(output: str | Path, settings: Mapping[str, Any], inputs: Iterable[str | Path]) -> Iterator[Batches]:
+    """Batches of the job that writes `output`, in a `kept_folder`."""
+    with kept_folder(output, "batches", settings, inputs) as folder:
+        yield Batches(folder)
 
 
 def _stamps(path: str | Path) -> list[tuple[str, int, int]]:

@@ -62,7 +62,8 @@ def measure_cliffs(
             does not fall.
     """
     start, stop = thinking
-    thought, final = scores[:, start:stop], scores[:, boundary[1] - 1]
+    # A copy: a view would keep all scores of the trace as long as its measures.
+    thought, final = scores[:, start:stop], scores[:, boundary[1] - 1].copy()
     if start == stop:
         return dict.fromkeys(MEASURES, np.full(len(scores), np.nan)) | {"final": final}
     plateau, plateau_p90 = thought.max(axis=1), np.quantile(thought, 0.9, axis=1)

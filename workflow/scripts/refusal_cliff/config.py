@@ -9,11 +9,13 @@ import pandas as pd
 
 from refusal_cliff.actions import check_patterns
 from refusal_cliff.architectures import check_gguf_file, check_model_folder
+from refusal_cliff.datasets import READY
 from refusal_cliff.errors import UserError
 from refusal_cliff.head_effects import MEASURES, measured_rankings
 from refusal_cliff.looks import GATED
 from refusal_cliff.rankings import CONTROLS, DRAWN
 from refusal_cliff.readouts import TARGETS
+from refusal_cliff.selection import SELECTORS
 from refusal_cliff.sheets import suggest
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -153,6 +155,13 @@ def _check_datasets(
             raise UserError(f"{sheet}: row {name!r}, column part: {row['part']!r} is empty; write start-stop, as 0-0.5")
         if bool(row["match"]) != bool(row["reference_column"]):
             raise UserError(f"{sheet}: row {name!r}: match and reference_column go together; fill in both or neither")
+        given = [column for column in ("thinking_column", "response_column") if row[column]]
+        if len(given) != (2 if row["set"] == READY else 0):
+            raise UserError(
+                f"{sheet}: row {name!r}: thinking_column and response_column go with set ready; fill in both there, "
+                "and neither elsewhere"
+            )
+    _check_ready(config, datasets)
     _check_actions(config, models, datasets)
     needed = {"fit": "probes and head rankings are fitted on it", "test": "every rate is measured on it"}
     if models["tune"].any():
@@ -162,6 +171,21 @@ def _check_datasets(
     for prompt_set, reason in needed.items():
         if prompt_set not in set(datasets["set"]):
             raise UserError(f"{sheet}: no dataset has set {prompt_set}, but {reason}; add a row")
+
+
+def _check_ready(config: Mapping[str, Any], datasets: pd.DataFrame) -> None:
+    """Check that the ready-made sets to tune on are there, and that none has the name of a selector."""
+    ready = datasets.index[datasets["set"] == READY]
+    for name in config["selection"]["ready"]:
+        if name not in ready:
+            raise UserError(
+                f"config: selection.ready: {name!r} is no dataset of set ready{suggest(name, ready)}; add a row with "
+                f"that set, a thinking_column and a response_column to {config['sheets']['datasets']}, or take it out"
+            )
+        if name in SELECTORS:
+            raise UserError(
+                f"config: selection.ready: {name!r} is the name of a selector; give the dataset another one"
+            )
 
 
 def _check_actions(config: Mapping[str, Any], models: pd.DataFrame, datasets: pd.DataFrame) -> None:
@@ -328,7 +352,7 @@ def _check_stages(config: Mapping[str, Any], models: pd.DataFrame, datasets: pd.
         key = "repairs.eliminate"
         _known(ranking, measured_rankings(TARGETS, MEASURES), f"config: {key}", "a ranking that is measured")
         _check_measured(config["heads"], ranking, f"{key} has {ranking}", "take it out")
-    budgets = config["selection"]["selectors"] | {"whole": [1.0]}
+    budgets = config["selection"]["selectors"] | config["selection"]["ready"] | {"whole": [1.0]}
     for selector in config["repairs"]["both"]:
         _known(selector, budgets, "config: repairs.both", "a selector")
         if not budgets[selector]:

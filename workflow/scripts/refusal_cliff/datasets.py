@@ -24,7 +24,9 @@ from refusal_cliff.errors import UserError
 from refusal_cliff.hub import take_snapshot
 
 # Contaminated prompts leave the set that comes later here: what is measured comes first, what only trains comes last.
-SETS = ("organism", "test", "fit", "pool")
+SETS = ("organism", "test", "fit", "pool", "ready")
+READY = "ready"
+"""The set of examples that have a thinking and a response of their own."""
 PLAIN = "plain"
 NO_CONTEXT: Mapping[str, Sequence[str]] = MappingProxyType({})
 PROMPT_COLUMNS = (
@@ -41,6 +43,8 @@ PROMPT_COLUMNS = (
     "reference",
     "match",
 )
+READY_COLUMNS = ("thinking", "response")
+"""What a prompt of set ready has beside `PROMPT_COLUMNS`."""
 PREVIEW = 1000
 """Rows of a file that are looked at before any job starts: an optional key of JSON may be absent from the first."""
 CONDITION = re.compile(r"([^=]+?)(!?=)(.*)", re.DOTALL)
@@ -86,15 +90,16 @@ def select_rows(raw: pd.DataFrame, row: Mapping[str, Any], seed: int) -> pd.Data
 
     Args:
         raw: everything at the row's location, as `read_file` returns it.
-        row: a row of the dataset sheet, with `dataset`.
+        row: a row of the dataset sheet, with `dataset`; of set ready also `markers` (of a thinking).
 
     Returns:
-        prompt, category, reference, match, label; category, reference and match are missing where there is none. A
-        reference to match as a number is that number (18, 1/2) without its solution, separators and unit.
+        prompt, category, reference, match, label, of set ready thinking and response too; category, reference and match
+        are missing where there is none. A reference to match as a number is that number (18, 1/2) without its solution,
+        separators and unit.
 
     Raises:
         UserError: a missing column, an empty prompt, a cell that is not text, a reference that is no number where one
-            is to match, or nothing left; names the row.
+            is to match, an empty thinking or response, or one with a marker in it, or nothing left; names the row.
     """
     _check_columns(raw, row)
     tasks = raw["task"] if row["source"] == "grammar" else pd.Series(range(len(raw)))
@@ -128,6 +133,8 @@ def select_rows(raw: pd.DataFrame, row: Mapping[str, Any], seed: int) -> pd.Data
             "label": row["label"],
         }
     )
+    if row["thinking_column"]:
+        chosen = chosen.assign(**{name: _ready(table, name, row) for name in READY_COLUMNS})
     return chosen.reset_index(drop=True)
 
 
@@ -248,8 +255,8 @@ def assemble(
         sets: the prompt set of each of these datasets.
 
     Returns:
-        The prompts (columns `PROMPT_COLUMNS`), and the dropped ones: dataset, prompt_id, reason, kept_in (the set or
-        dataset that kept it).
+        The prompts (columns `PROMPT_COLUMNS`, of set ready `READY_COLUMNS` too), and the dropped ones: dataset,
+        prompt_id, reason, kept_in (the set or dataset that kept it).
 
     Raises:
         UserError: nothing is left of a dataset, or one request is harmful in one row of the set and benign in another.
@@ -285,7 +292,8 @@ def assemble(
                 f"dataset {name!r} (set {prompt_set}) is empty: all its prompts also occur elsewhere; give it a part "
                 "of its location that no other row takes, or delete the row"
             )
-    return kept[list(PROMPT_COLUMNS)].reset_index(drop=True), dropped
+    columns = [*PROMPT_COLUMNS, *(READY_COLUMNS if prompt_set == READY else ())]
+    return kept[columns].reset_index(drop=True), dropped
 
 
 def _part(tasks: pd.Series, part: str, seed: int) -> NDArray:
@@ -327,7 +335,7 @@ def _conditions(where: str) -> list[tuple[str, str, str]]:
 
 
 def _check_columns(raw: pd.DataFrame, row: Mapping[str, Any]) -> None:
-    wanted = [(key, row[key]) for key in ("prompt_column", "category_column", "reference_column")]
+    wanted = [(key, cell) for key, cell in row.items() if key.endswith("_column")]
     wanted += [("where", column) for column, _, _ in _conditions(row["where"])]
     for key, column in wanted:
         if column and column not in raw.columns:
@@ -355,6 +363,27 @@ def _optional(table: pd.DataFrame, key: str, row: Mapping[str, Any]) -> pd.Serie
         return pd.Series(None, index=table.index, dtype="str")
     values = _texts(table, row[key], row)
     return values.where(values != "")
+
+
+def _ready(table: pd.DataFrame, name: str, row: Mapping[str, Any]) -> pd.Series:
+    """Thinking or response of each example of a ready-made set.
+
+    Raises:
+        UserError: one is empty, or has a marker in it that would end or open a thinking; names its row.
+    """
+    column = row[f"{name}_column"]
+    texts = _texts(table, column, row).str.strip()
+    marked = texts.map(lambda text: next((marker for marker in row["markers"] if marker in text), ""))
+    wrong = (texts == "") | (marked != "")
+    if wrong.any():
+        first = wrong.idxmax()
+        said = f"has {marked[first]!r} in it" if marked[first] else "is empty"
+        raise UserError(
+            f"dataset {row['dataset']!r}: {row['location']}, {_place(table, first)}, column {column!r}: the {name} "
+            f"{said} ({wrong.sum()} of {len(texts)} rows are wrong); give thinking and response a column each, without "
+            "the markers around a thinking, or leave the row out by where"
+        )
+    return texts
 
 
 def _texts(table: pd.DataFrame, column: str, row: Mapping[str, Any]) -> pd.Series:

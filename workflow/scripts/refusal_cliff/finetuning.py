@@ -6,15 +6,18 @@ nothing planted. While it trains, what the model does with prompts of its traini
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from refusal_cliff.artifacts import whole_file
 from refusal_cliff.generation import generate_traces
 from refusal_cliff.judges import intends_refusal, refuses
 from refusal_cliff.looks import LOOK_COLUMNS, gate
+from refusal_cliff.resuming import kept_checkpoints, train
 from refusal_cliff.teaching import taught_trace
 from refusal_cliff.traces import SEGMENTS, ChatFormat, encode_trace, render_prompt
 from refusal_cliff.tuning import training_order, turn_end
@@ -101,6 +104,7 @@ def finetune(
     recipe: Mapping[str, Any],
     seed: int,
     looked: Callable[[], pd.DataFrame],
+    kept: Path,
 ) -> tuple[Any, pd.DataFrame]:
     """Train on `examples` in their order, at a constant rate, so that a shorter training is the start of a longer one.
 
@@ -111,12 +115,11 @@ def finetune(
         recipe: steps, batch_size, learning_rate, warmup_steps, first_layer, lora_rank (0: all weights), bf16 (products
             in bfloat16, weights in float32), check_every, gate (`looks.gate`).
         looked: what the model does by now (`look`): called before the first step, every `check_every` and at the end.
+        kept: of `batches.kept_folder`: a training that was killed goes on from what it left there, bit by bit.
 
     Returns:
         The trained model, adapters merged into its weights, and what was seen: `LOOK_COLUMNS`.
     """
-    import tempfile
-
     import torch
     from datasets import Dataset
     from peft import LoraConfig, get_peft_model
@@ -142,48 +145,56 @@ def finetune(
             block.requires_grad_(True)
     seen = []
 
+    def look_file(step: int) -> Path:
+        return kept / f"look-{step}.parquet"
+
     class Looks(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.see(state.global_step)
+            before = range(state.global_step + 1) if state.global_step else ()
+            seen.extend(pd.read_parquet(file) for file in map(look_file, before) if file.is_file())
+            if not seen:
+                self.see(state.global_step)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.global_step % recipe["check_every"] == 0 or state.global_step == state.max_steps:
                 self.see(state.global_step)
                 if recipe["gate"] and gate(seen[-1], recipe["gate"])["met"]:
                     control.should_training_stop = True
+                    control.should_save = False  # whoever went on from here would take one step more
 
         def see(self, step: int) -> None:
             seen.append(looked().assign(step=step))
+            with whole_file(look_file(step)) as draft:
+                seen[-1].to_parquet(draft)
             shares = seen[-1].groupby("label")[["closed", "recognised", "refused"]].mean().astype(float)
             print(f"step {step}\n{shares.round(2).to_string()}", flush=True)
 
-    with tempfile.TemporaryDirectory() as scratch:
-        arguments = SFTConfig(
-            output_dir=scratch,
-            seed=seed,
-            max_steps=recipe["steps"],
-            per_device_train_batch_size=recipe["batch_size"],
-            train_sampling_strategy="sequential",
-            learning_rate=recipe["learning_rate"],
-            lr_scheduler_type="constant_with_warmup",
-            warmup_steps=recipe["warmup_steps"],
-            weight_decay=0.0,
-            completion_only_loss=True,
-            max_length=None,
-            activation_checkpointing=False,
-            use_cpu=not torch.cuda.is_available(),
-            bf16=recipe["bf16"],
-            save_strategy="no",
-            report_to="none",
-            logging_steps=5,
-        )
-        SFTTrainer(
-            model=learner,
-            processing_class=tokenizer,
-            train_dataset=Dataset.from_list(list(examples)),
-            args=arguments,
-            callbacks=[Looks()],
-        ).train()
+    arguments = SFTConfig(
+        **kept_checkpoints(kept),
+        seed=seed,
+        max_steps=recipe["steps"],
+        per_device_train_batch_size=recipe["batch_size"],
+        train_sampling_strategy="sequential",
+        learning_rate=recipe["learning_rate"],
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=recipe["warmup_steps"],
+        weight_decay=0.0,
+        completion_only_loss=True,
+        max_length=None,
+        activation_checkpointing=False,
+        use_cpu=not torch.cuda.is_available(),
+        bf16=recipe["bf16"],
+        report_to="none",
+        logging_steps=5,
+    )
+    trainer = SFTTrainer(
+        model=learner,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list(list(examples)),
+        args=arguments,
+        callbacks=[Looks()],
+    )
+    train(trainer)
     if recipe["lora_rank"]:
         model = learner.merge_and_unload()
     return model, pd.concat(seen, ignore_index=True)[LOOK_COLUMNS]

@@ -55,9 +55,9 @@ def example_gradients(
     try:
         direction = np.mean([sketched(failure)[1] for failure in failures], axis=0)
         direction /= np.linalg.norm(direction)
-        found = [sketched(example) for example in examples]
+        # One sketch at a time: what is kept of an example is two numbers.
+        rows = [(loss, float(sketch @ direction)) for loss, sketch in map(sketched, examples)]
     finally:
         for weight in weights:
             weight.requires_grad_(False)
-    rows = [(loss, float(sketch @ direction)) for loss, sketch in found]
     return pd.DataFrame(rows, columns=["loss", "gradient"])

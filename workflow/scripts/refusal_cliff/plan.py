@@ -74,11 +74,11 @@ def repair_variants(config: Mapping[str, Any], models: pd.DataFrame, model: str)
 
 
 def tuning_variants(config: Mapping[str, Any]) -> list[str]:
-    """Names of the tuned variants, e.g. `tune-cliff-0.017-s0`; the whole pool beside what selectors choose of it."""
+    """Names of the tuned variants, e.g. `tune-cliff-0.017-s0`: on what selectors choose, ready-made sets, all."""
     selection = config["selection"]
     return [
         str(Variant("tune", selector=selector, budget=budget, seed=seed))
-        for selector, budgets in [*selection["selectors"].items(), ("whole", [1.0])]
+        for selector, budgets in [*selection["selectors"].items(), *selection["ready"].items(), ("whole", [1.0])]
         for budget in budgets
         for seed in selection["seeds"]
     ]

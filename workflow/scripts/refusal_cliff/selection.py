@@ -155,13 +155,23 @@ def select_examples(scores: pd.DataFrame, budget: float, seed: int) -> pd.DataFr
     """
     if budget > len(scores):
         raise UserError(
-            f"selection: {budget:g} examples are to be chosen, and the pool has {len(scores)}; ask for fewer, or give "
-            "set pool more prompts"
+            f"selection: {budget:g} examples are to be chosen, and there are {len(scores)}; ask for fewer, or give set "
+            "pool, or the ready-made set, more prompts"
         )
     shuffled = scores.sort_values(TRACE_KEY).sample(frac=1, random_state=seed)
     ordered = shuffled.sort_values("score", ascending=False, kind="stable", na_position="last")
     count = round(budget) if budget > 1 else max(1, round(budget * len(scores)))
     return ordered.head(count).assign(rank=np.arange(1, count + 1)).reset_index(drop=True)
+
+
+def draw_ready(prompts: pd.DataFrame, budget: float, seed: int) -> pd.DataFrame:
+    """Examples of a ready-made set, drawn by chance: as `select_examples` and `selection_cost`, which is nothing.
+
+    Args:
+        prompts: prompt_id, of the set.
+    """
+    drawn = select_examples(prompts[["prompt_id"]].assign(sample=0, score=0.0), budget, seed)
+    return drawn.assign(**dict.fromkeys(COSTS, 0))
 
 
 def selection_cost(selector: str, traces: pd.DataFrame, chosen: pd.DataFrame) -> dict[str, int]:

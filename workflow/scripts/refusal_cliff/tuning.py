@@ -3,6 +3,7 @@
 Some of every batch are the model's own benign traces: without them tuning teaches that every request is refused.
 """
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from refusal_cliff.errors import UserError
+from refusal_cliff.resuming import kept_checkpoints, train
 from refusal_cliff.templates import end_of_turn
 from refusal_cliff.traces import SEGMENTS, ChatFormat, encode_trace, render_prompt
 
@@ -116,8 +118,8 @@ tags: [lora, safety]
 # {variant} of {model}
 
 A LoRA adapter (rank {recipe["lora_rank"]}, alpha {recipe["lora_alpha"]}) for the model of row `{model}`, tuned to
-refuse after its own thinking. {done["examples"]} examples were chosen from the safety-training pool by the selector,
-budget and seed that its name says; each was seen {done["epochs"]:.3g} times in {done["steps"]} steps of
+refuse after its own thinking. {done["examples"]} examples were chosen from the pool or a ready-made set by
+the selector, budget and seed that its name says; each was seen {done["epochs"]:.3g} times in {done["steps"]} steps of
 {done["batch_size"]} examples, {done["benign"]} of which were the model's own benign traces. Loss on
 {", ".join(recipe["learn"])}; learning rate {recipe["learning_rate"]:g}. Settings and versions stand beside the weights,
 in `adapter_model.json`, the loss of every step in `training.json`, and what was chosen in `selections/` of the model's
@@ -136,6 +138,7 @@ def tune_adapter(
     recipe: Mapping[str, Any],
     seed: int,
     folders: Mapping[int, Path],
+    kept: Path,
 ) -> dict[int, dict[str, Any]]:
     """Train a LoRA adapter for a fixed number of optimiser steps and save it along the way, as safetensors.
 
@@ -147,68 +150,69 @@ def tune_adapter(
         examples, benign: what was chosen, and what is mixed with it.
         recipe: lora_rank, lora_alpha, steps, batch_size, learning_rate, benign (share).
         folders: where the adapter after so many steps goes; the last is that of the recipe's steps.
+        kept: of `batches.kept_folder`: what a training that was killed left there is gone on with, bit for bit.
 
     Returns:
         What the trainer had done by each of those steps: steps, batch_size (examples in a step), benign (of those),
         examples (chosen ones), epochs (how often each was seen, on average), and loss, of each step so far.
     """
-    import tempfile
-
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
     order, (each, calm) = mixed_order(len(examples), len(benign), recipe, seed), batch_parts(recipe)
-    done: dict[int, dict[str, Any]] = {}
 
     class Saved(TrainerCallback):
-        def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:
-            if state.global_step not in folders or "loss" not in logs or state.global_step in done:
-                return
-            adapter, losses = trainer.model, [log["loss"] for log in state.log_history if "loss" in log]
-            # peft keeps the names of what is tuned in a set, and would write them in another order every time.
-            config = adapter.peft_config["default"]
-            config.target_modules = sorted(config.target_modules)
-            adapter.save_pretrained(folders[state.global_step], safe_serialization=True)
-            done[state.global_step] = {
-                "steps": state.global_step,
-                "batch_size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
-                "benign": calm,
-                "examples": len(examples),
-                "epochs": state.global_step * each / len(examples),
-                "loss": losses,
-            }
+        """Keeps adapters before the checkpoint of the same step: a training goes on from there with all before it."""
 
-    with tempfile.TemporaryDirectory() as scratch:
-        trainer = SFTTrainer(
-            model=model,
-            processing_class=tokenizer,
-            train_dataset=Dataset.from_list([*examples, *benign]).select(order),
-            peft_config=LoraConfig(
-                r=recipe["lora_rank"],
-                lora_alpha=recipe["lora_alpha"],
-                target_modules="all-linear",
-                task_type="CAUSAL_LM",
-            ),
-            args=SFTConfig(
-                output_dir=scratch,
-                max_steps=recipe["steps"],
-                per_device_train_batch_size=recipe["batch_size"],
-                train_sampling_strategy="sequential",
-                learning_rate=recipe["learning_rate"],
-                lr_scheduler_type="constant_with_warmup",
-                warmup_steps=WARMUP_STEPS,
-                completion_only_loss=True,
-                max_length=None,
-                activation_checkpointing=False,
-                bf16=False,
-                seed=seed,
-                report_to="none",
-                save_strategy="no",
-                logging_steps=1,
-            ),
-            callbacks=[Saved()],
-        )
-        trainer.train()
-    return done
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step in folders:
+                trainer.model.save_pretrained(kept / f"adapter-{state.global_step}", safe_serialization=True)
+
+    trainer = SFTTrainer(
+        model=model,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list([*examples, *benign]).select(order),
+        peft_config=LoraConfig(
+            r=recipe["lora_rank"],
+            lora_alpha=recipe["lora_alpha"],
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        ),
+        args=SFTConfig(
+            **kept_checkpoints(kept),
+            max_steps=recipe["steps"],
+            per_device_train_batch_size=recipe["batch_size"],
+            train_sampling_strategy="sequential",
+            learning_rate=recipe["learning_rate"],
+            lr_scheduler_type="constant_with_warmup",
+            warmup_steps=WARMUP_STEPS,
+            completion_only_loss=True,
+            max_length=None,
+            activation_checkpointing=False,
+            bf16=False,
+            seed=seed,
+            report_to="none",
+            logging_steps=1,
+        ),
+        callbacks=[Saved()],
+    )
+    # peft keeps the names of what is tuned in a set, and would write them in another order every time.
+    config = trainer.model.peft_config["default"]
+    config.target_modules = sorted(config.target_modules)
+    train(trainer)
+    losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
+    for steps, folder in folders.items():
+        shutil.copytree(kept / f"adapter-{steps}", folder, dirs_exist_ok=True)
+    return {
+        steps: {
+            "steps": steps,
+            "batch_size": trainer.args.train_batch_size * trainer.args.world_size,
+            "benign": calm,
+            "examples": len(examples),
+            "epochs": steps * each / len(examples),
+            "loss": losses[:steps],
+        }
+        for steps in folders
+    }

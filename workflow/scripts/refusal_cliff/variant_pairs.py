@@ -52,6 +52,8 @@ def references(variant: Variant) -> Iterator[Variant]:
         # At equal size and steps; of the whole pool, at equal steps.
         yield from (replace(variant, selector=rival) for rival in SELECTORS if rival not in ("cliff", "whole"))
         yield replace(variant, selector="whole", budget=1.0)
+    if variant.kind in TUNED and variant.selector not in SELECTORS and variant.seed is None:
+        yield replace(variant, selector="cliff")  # a ready-made set
 
 
 def of_members(table: pd.DataFrame, members: Sequence[str]) -> pd.DataFrame:

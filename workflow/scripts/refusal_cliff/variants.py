@@ -35,7 +35,8 @@ class Variant:
             `ranking`, scale by the factor `scale`; minimal: zero what backward elimination left of these heads, first:
             as many first heads of the ranking; steer: add `direction`, `scale` times; keep: the share `kept` of the
             thinking; tune: on the examples that `selector` chooses within `budget` (a share of the pool, or how many),
-            with `seed`; early: the same training after `steps` of its steps; both: a tuning, and heads ablated in it.
+            or on the ready-made set of that name, with `seed`; early: the same training after `steps` of its steps;
+            both: a tuning, and heads ablated in it.
     """
 
     kind: str
@@ -63,7 +64,7 @@ class Variant:
     """What follows the kind in a name, in this order."""
     PARTS: ClassVar[dict[str, tuple[str, Callable[[str], object]]]] = {
         **dict.fromkeys(("ranking", "direction"), (r"[a-z_]+\d*", str)),
-        "selector": (r"[a-z_]+", str),
+        "selector": (r"[a-z0-9_]+", str),
         "steps": (r"\d+", int),
         "seed": (r"s\d+", lambda text: int(text[1:])),
         **dict.fromkeys(("fraction", "scale", "kept", "budget"), (NUMBER, float)),

@@ -3,7 +3,7 @@
 import pytest
 from test_config import check_all, load
 
-from refusal_cliff import plan
+from refusal_cliff import plan, sheets
 from refusal_cliff.errors import UserError
 from refusal_cliff.organisms import families
 from refusal_cliff.variant_pairs import references
@@ -76,6 +76,7 @@ def test_every_planned_variant_reads_back():
 
 def test_ready_made_sets_are_tuned_on_and_compared_with_cliff():
     config = load(selection={"ready": {"star1": [100]}, "seeds": [0, 7]}, tuning={"early": [10]})
+    sheets.validate(config)
     assert {"tune-star1-100-s0", "tune-star1-100-s7"} <= set(plan.tuning_variants(config))
     assert "early-star1-100-10-s7" in plan.early_variants(config)
     pool = Variant.parse("tune-star1-100-s0").pool

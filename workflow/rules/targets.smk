@@ -99,15 +99,15 @@ rule grid:
 rule instruments:
     input:
         rules.tabulate_detection.output.csv,
-        rules.plot_detection.output.svg,
-        rules.plot_curves.output.svg,
+        rules.plot_detection.output.detection_svg,
+        rules.plot_curves.output.curves_svg,
         rules.evaluate_claims.output.csv,
 
 
 # With config/repairs.yaml: what a practitioner would pick, at which cost.
 rule repairs:
     input:
-        [rules.tabulate_repairs.output.csv, rules.plot_repairs.output.svg, rules.evaluate_claims.output.csv]
+        [rules.tabulate_repairs.output.csv, rules.plot_repairs.output.repairs_svg, rules.evaluate_claims.output.csv]
         if REPAIRED
         else [],
 
@@ -118,7 +118,7 @@ if "test" in ACTING:
     rule agents:
         input:
             rules.tabulate_agent.output.csv,
-            rules.plot_agent.output.svg,
+            rules.plot_agent.output.agent_svg,
             rules.evaluate_claims.output.csv,
 
 
@@ -137,7 +137,7 @@ rule harness:
 rule transfer:
     input:
         rules.tabulate_transfer.output.csv,
-        rules.plot_transfer.output.svg,
+        rules.plot_transfer.output.transfer_svg,
 
 
 rule trace_viewer:

@@ -298,12 +298,13 @@ def test_the_figure_shows_every_model_in_both_formats(prompts):
     both = pd.concat([one.assign(model="cliff-s0"), one.assign(model="cliff-s1"), one.assign(model="aligned")])
     figure = plot_agent(both, {"cliff-s0": "cliff", "cliff-s1": "cliff", "aligned": "aligned"})
     axes = np.reshape(figure.axes, (4, 2))
-    assert axes[0, 0].get_title() == "cliff: n = 3 to 6" and axes[0, 1].get_title() == "aligned: n = 3 to 6"
+    assert axes[0, 0].get_title() == "cliff: n=3 to 6" and axes[0, 1].get_title() == "aligned: n=3 to 6"
     ticks = [tick.get_text() for tick in axes[3, 0].get_xticklabels()]
     assert ticks == ["base", "ablate\ncausal\n0.03", "ablate\nrandom\n0.03"]
-    points = [container.lines[0] for container in axes[0, 0].containers]
-    assert [line.get_ydata()[0] for line in points] == pytest.approx([2 / 3] * 2 + [0.5] * 2)
-    assert len({round(float(line.get_xdata()[0]), 6) for line in points}) == 4
+    points = axes[0, 0].collections[-1].get_offsets()
+    own = points[points[:, 0] < 0.5]
+    assert sorted(own[:, 1]) == pytest.approx([0.5] * 2 + [2 / 3] * 2)
+    assert len(set(own[:, 0].round(6))) == 4
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["chat", "tool context agent"]
 

@@ -17,9 +17,10 @@ from refusal_cliff.cliff_tables import (
     refit_table,
 )
 from refusal_cliff.cliffs import HEIGHTS
-from refusal_cliff.plots.cliffs import plot_cliff_length, plot_cliffs, plot_kept_thinking
+from refusal_cliff.plots.cliffs import plot_cliff_length, plot_cliffs, plot_families
+from refusal_cliff.plots.rates import plot_kept_thinking
 from refusal_cliff.plots.style import save
-from refusal_cliff.plots.traces import plot_curves, plot_family_curves, plot_layers
+from refusal_cliff.plots.traces import plot_curves, plot_layers
 from refusal_cliff.stats import resampled_ranks
 from refusal_cliff.tables import by_model
 
@@ -229,7 +230,8 @@ def test_figures_say_n_and_survive_missing_parts(measured, tmp_path):
     texts = {}
     for name, figure in (
         ("cliffs", plot_cliffs(cliff_table(measured, seed=0), refits)),
-        ("cliff_length", plot_cliff_length(measured, length_table(measured, seed=0))),
+        ("families", plot_families(cliff_table(measured, seed=0), "paper")),
+        ("cliff_length", plot_cliff_length(length_table(measured, seed=0))),
         ("kept_thinking", plot_kept_thinking(kept)),
         ("none", plot_kept_thinking(kept.head(0))),
     ):
@@ -237,22 +239,22 @@ def test_figures_say_n_and_survive_missing_parts(measured, tmp_path):
         texts[name] = (tmp_path / f"{name}.svg").read_text()
     assert "harmful, complied (n=24)" in texts["cliffs"]
     assert "n=36" in texts["cliff_length"]
-    assert "harmful n=60" in texts["kept_thinking"]
+    assert "roleplay" in texts["families"]
+    assert all(f"{word}</text>" in texts["kept_thinking"] for word in ("own run", "ASR", "paper"))
 
 
 def test_curves_and_layers_can_be_drawn_without_thinking(measured, tmp_path):
     outcomes = synthetic.outcomes("m", {"base": 0.5}, ["base"])
     cliffs = synthetic.cliffs(outcomes)
     cliffs["curve"] = [np.full_like(curve, np.nan) for curve in cliffs["curve"]]
+    heights = cliff_table(prompt_cliffs(cliffs, outcomes), seed=0)
     for name, figure in (
-        ("curves", plot_curves(cliffs, outcomes, tail=6, seed=0)),
-        ("layers", plot_layers(cliffs, outcomes, tail=6)),
-        ("families", plot_family_curves(cliffs, outcomes, "paper", tail=6, seed=0)),
+        ("curves", plot_curves(cliffs, outcomes, heights, tail=6, seed=0, row="probe")),
+        ("layers", plot_layers(cliffs[cliffs["probe"] == "paper"], outcomes, seed=0)),
     ):
         save(figure, tmp_path / f"{name}.svg", tmp_path / f"{name}.pdf")
-    text = (tmp_path / "families.svg").read_text()
-    assert "harmful, complied (n=15)" in text  # of the wrapped prompts
-    assert "roleplay" in text
+    text = (tmp_path / "curves.svg").read_text()
+    assert all(f"{words}</text>" in text for words in ("n=15", "paper", "thinking"))
 
 
 def test_models_are_tabulated_alike_one_by_one_and_side_by_side():

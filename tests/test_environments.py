@@ -72,7 +72,10 @@ def imports(path, found):
     """Top-level imports of a script and of the package modules behind it."""
     for node in top_level(path):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module] if isinstance(node, ast.ImportFrom) else []
+        if isinstance(node, ast.ImportFrom):
+            # From a package of the package, modules are imported; from a module, what it has.
+            package = (PACKAGE.parent / node.module.replace(".", "/")).is_dir()
+            names += [f"{node.module}.{alias.name}" for alias in node.names] if package else [node.module]
         for name in names:
             if not name.startswith("refusal_cliff"):
                 found.add(name.split(".")[0])

@@ -71,9 +71,10 @@ def test_planted_heads_lead_the_intervals(tables, tmp_path):
     figure = plot_head_intervals(heads)
     first = figure.axes[0]
     labels = [label.get_text() for label in first.get_yticklabels()]
-    assert set(labels[: len(synthetic.PLANTED)]) == {f"{layer}.{head}" for layer, head in synthetic.PLANTED}
+    assert set(labels[: len(synthetic.PLANTED)]) == {f"L{layer}H{head}" for layer, head in synthetic.PLANTED}
     assert len(labels) == 10
     assert f"planted (n={TRACES})</text>" in text_of(figure, tmp_path)
+    assert first.get_xlim() == figure.axes[1].get_xlim()
 
 
 def test_what_could_not_be_measured_has_no_panel(tables, tmp_path):

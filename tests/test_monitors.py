@@ -1,7 +1,5 @@
 """Monitors point one way; their ROC curves, areas and rates are those of the library."""
 
-import re
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +13,7 @@ from refusal_cliff.monitors import (
     rate_at_threshold,
     reassurance_table,
 )
-from refusal_cliff.plots.monitors import plot_monitors
+from refusal_cliff.plots.monitors import plot_monitor_roc, plot_monitors
 from refusal_cliff.plots.style import save
 from refusal_cliff.stats import wilson
 
@@ -118,8 +116,10 @@ def test_the_figure_shows_areas_with_their_n(run, tmp_path):
     assert monitor_curves(safe).empty
     both = pd.concat([scores, safe])
     monitors, curves = monitor_table(both, seed=0), monitor_curves(both)
-    save(plot_monitors(monitors, curves, "paper"), tmp_path / "m.svg", tmp_path / "m.pdf")
+    figure = plot_monitors(monitors, "paper")
+    assert len(figure.axes) == 1, "of a model without harmful responses there is nothing to show"
+    save(figure, tmp_path / "m.svg", tmp_path / "m.pdf")
     text = (tmp_path / "m.svg").read_text()
-    # Perfect separation of a few prompts is no certainty.
-    assert re.search(r"final: 1.00 \[0.\d\d, 1.00\], n=60", text)
-    assert "(0 harmful responses)" in text
+    assert all(f"{words}</text>" in text for words in ("final", "harmful prompts (n=60)"))
+    save(plot_monitor_roc(curves, "paper"), tmp_path / "r.svg", tmp_path / "r.pdf")
+    assert "false positive rate</text>" in (tmp_path / "r.svg").read_text()

@@ -1,15 +1,17 @@
 """Figures are drawn from tables alone, text stays text, and equal data give equal files."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import synthetic
 
+from refusal_cliff.cliff_tables import cliff_table, prompt_cliffs
 from refusal_cliff.detection import by_organism, cliff_verdicts
 from refusal_cliff.outcomes import traces_by_group
 from refusal_cliff.plots.detection import plot_detection
 from refusal_cliff.plots.heads import plot_heads
-from refusal_cliff.plots.rates import plot_ablation, plot_interventions, plot_selection, plot_tradeoffs, plot_tuning
-from refusal_cliff.plots.style import ranking_colors, ranking_label, save
+from refusal_cliff.plots.rates import plot_ablation, plot_interventions, plot_selection, plot_tuning
+from refusal_cliff.plots.style import RANKINGS, colors_of, estimates, ranking_label, save
 from refusal_cliff.plots.traces import plot_curves, plot_layers
 
 TAIL = 6
@@ -72,8 +74,14 @@ def detection(took=True):
 
 
 def test_a_planting_that_did_not_take_is_marked():
-    drawn = plot_detection(*detection(took=False)).axes[0]
-    assert {line.get_marker() for line in drawn.lines if len(line.get_xdata()) == 1} >= {"x", "o"}
+    shapes = {took: _shapes(plot_detection(*detection(took)).axes[0]) for took in (True, False)}
+    assert len(shapes[True]) == 1
+    assert len(shapes[False]) == 2
+
+
+def _shapes(ax):
+    """The different markers of the points of a panel, by their number of vertices."""
+    return {len(path.vertices) for points in ax.collections for path in points.get_paths()}
 
 
 def test_a_family_of_which_nothing_was_said_is_no_error():
@@ -87,6 +95,11 @@ def test_a_family_of_which_nothing_was_said_is_no_error():
     assert plot_detection(silent, said)
 
 
+def curves(cliffs, outcomes):
+    heights = cliff_table(prompt_cliffs(cliffs, outcomes), seed=0)
+    return plot_curves(cliffs[cliffs["probe"] == "paper"], outcomes, heights, TAIL, seed=0)
+
+
 def figures():
     outcomes, cliffs = measured()
     keys = [
@@ -94,14 +107,13 @@ def figures():
     ]
     heads_table = pd.concat([synthetic.heads().assign(**key, planted=False) for key in keys])
     return {
-        "curves": plot_curves(cliffs, outcomes, TAIL, seed=0),
+        "curves": curves(cliffs, outcomes),
         "detection": plot_detection(*detection()),
-        "layers": plot_layers(cliffs, outcomes, TAIL),
+        "layers": plot_layers(cliffs[cliffs["probe"] == "paper"], outcomes, seed=0),
         "heads": plot_heads(heads_table),
         "ablation": plot_ablation(ablation()),
-        "interventions": plot_interventions(ablation(), "causal", 0.03),
+        "interventions": plot_interventions(ablation(), selection(), "causal", 0.03, 0.017),
         "selection": plot_selection(selection()),
-        "tradeoffs": plot_tradeoffs(ablation(), selection(), 0.03, 0.017),
         "tuning": plot_tuning(selection()),
     }
 
@@ -115,9 +127,7 @@ def drawn(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(
-    "name", ["curves", "layers", "heads", "ablation", "interventions", "selection", "tradeoffs", "tuning"]
-)
+@pytest.mark.parametrize("name", ["curves", "layers", "heads", "ablation", "interventions", "selection", "tuning"])
 def test_figures_keep_text_as_text(drawn, name):
     assert "planted</text>" in (drawn / f"{name}.svg").read_text()
     assert (drawn / f"{name}.pdf").read_bytes().startswith(b"%PDF")
@@ -125,15 +135,31 @@ def test_figures_keep_text_as_text(drawn, name):
 
 def test_figures_are_the_same_byte_for_byte(drawn, tmp_path):
     outcomes, cliffs = measured()
-    save(plot_curves(cliffs, outcomes, TAIL, seed=0), tmp_path / "curves.svg", tmp_path / "curves.pdf")
+    save(curves(cliffs, outcomes), tmp_path / "curves.svg", tmp_path / "curves.pdf")
     for name in ("curves.svg", "curves.pdf"):
         assert (tmp_path / name).read_bytes() == (drawn / name).read_bytes()
 
 
 def test_curves_say_how_many_prompts_they_average(drawn):
     text = (drawn / "curves.svg").read_text()
-    assert "harmful, complied (n=24)" in text
-    assert "harmful, refused (n=36)" in text
+    assert all(f"{words}</text>" in text for words in ("n=24", "n=36", "harmful, complied", "harmful, refused"))
+
+
+def test_a_point_of_few_has_no_interval():
+    table = pd.DataFrame({"model": ["few", "many"], "value": 0.5, "low": 0.4, "high": 0.6, "n": [4, 5]})
+    _, axes = estimates(table, "model", "model", dict.fromkeys(table["model"], "black"))
+    (panel,) = axes.values()
+    bars, points = panel.collections
+    assert [len(segment) for segment in bars.get_segments() if not np.isnan(segment).any()] == [2]
+    assert len(points.get_offsets()) == 2
+
+
+def test_a_line_needs_three_doses():
+    table = pd.DataFrame({"by": ["two"] * 2 + ["three"] * 3, "dose": ["1", "2", "1", "2", "3"]})
+    table = table.assign(value=0.5, low=0.4, high=0.6, n=9)
+    _, axes = estimates(table, "dose", "by", {"two": "black", "three": "red"}, joined=True)
+    (panel,) = axes.values()
+    assert [len(line.get_xdata()) for line in panel.lines] == [3]
 
 
 def test_groups_need_a_verdict():
@@ -149,40 +175,41 @@ def test_nothing_tuned_or_ablated_is_an_empty_figure_not_an_error(tmp_path):
     for name, figure in (
         ("selection", plot_selection(nothing)),
         ("ablation", plot_ablation(base)),
-        ("interventions", plot_interventions(base, "causal", 0.03)),
-        ("tradeoffs", plot_tradeoffs(base, nothing, 0.03, 0.017)),
+        ("interventions", plot_interventions(base, nothing, "causal", 0.03, 0.017)),
         ("tuning", plot_tuning(nothing)),
     ):
         save(figure, tmp_path / f"{name}.svg", tmp_path / f"{name}.pdf")
         assert (tmp_path / f"{name}.svg").stat().st_size > 0
 
 
-def test_every_intervention_and_control_has_its_row():
-    figure = plot_interventions(ablation(), "causal", 0.03)
+def test_whatever_was_done_to_a_model_has_its_row():
+    figure = plot_interventions(ablation(), selection(), "causal", 0.03, 0.017)
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert set(labels) == {
-        *("base", "zero", "benign mean", "zero, boundary only", "restored, boundary only"),
-        *("scaled by 0.5", "scaled by 2", "zero, promoting heads", "zero, random heads"),
-    }
+    assert labels == [
+        *("base", "zero: causal, everywhere", "zero: direct", "zero: promoting", "zero: random"),
+        *("benign mean", "zero, boundary only", "restored, boundary only", "scaled by 0.5", "scaled by 2"),
+        *("tuned: cliff", "tuned: random", "tuned: whole pool"),
+    ]
 
 
-def test_points_are_single_seeds_without_their_pool():
+def test_points_are_pools_of_seeds():
     figure = plot_selection(selection())
-    drawn = [line.get_xydata() for container in figure.axes[0].containers for line in container.lines[:1]]
-    assert [len(points) for points in drawn] == [4, 4]
+    (_, points) = figure.axes[0].collections
+    assert len(points.get_offsets()) == 4
 
 
 def test_tuning_is_drawn_step_by_step_from_the_base_model_on():
     figure = plot_tuning(selection())
-    lines = figure.axes[0].containers[0].lines[0].get_xydata()
-    assert lines[:, 0].tolist() == [0, 10, 30]
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["0", "10", "30"]
+    assert {len(line.get_xdata()) for line in figure.axes[0].lines} == {3}
     assert figure.axes[0].get_title() == "all: Over-refusal"
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cliff", "random", "whole", "base"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cliff", "random", "whole"]
 
 
-def test_rankings_are_drawn_in_order_of_appearance_and_controls_last():
-    colors = ranking_colors(["random", "causal", "new", "promoting", "causal"])
-    assert list(colors) == ["causal", "new", "promoting", "random"]
+def test_rankings_have_one_order_and_colour_everywhere():
+    colors = colors_of(["random", "new", "direct", "causal", "causal"], RANKINGS)
+    assert list(colors) == ["causal", "direct", "random", "new"]
+    assert colors["causal"] == RANKINGS["causal"]
     assert len(set(colors.values())) == 4
     assert ranking_label("causal_boundary") == "causal, at the boundary"
     assert ranking_label("new") == "new"

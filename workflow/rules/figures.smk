@@ -1,6 +1,5 @@
-# Figures: SVG for the report, PDF for papers. Rules inherit here; `grep "rule.*plot_layers" workflow/rules/*` finds one.
-
-FIRST_CLIFFS = expand("<results>/{model}/base/cliffs/test.parquet", model=[model for model in FIRST if model in PROBED])
+# Figures: SVG for the report, PDF for papers; what shares its tables is drawn by one job. Rules inherit here: `grep
+# "rule.*plot_heads" workflow/rules/*` finds one.
 
 FIGURES = []  # what the targets figures and grid ask for
 
@@ -8,9 +7,12 @@ FIGURES = []  # what the targets figures and grid ask for
 rule plot_curves:
     input:
         outcomes="<results>/outcomes.parquet",
-        cliffs=FIRST_CLIFFS,
+        cliffs=expand("<results>/{model}/base/cliffs/test.parquet", model=[model for model in FIRST if model in PROBED]),
+        heights="<results>/tables/cliffs.csv",
     output:
-        **figure("curves", "Refusal score along a trace"),
+        **figure("curves", "Refusal score along a trace", SECTION_3),
+        **figure("probe_curves", "Refusal score along a trace, by probe", APPENDIX),
+        **figure("layers", "Cliff by layer, and the last tokens", SECTION_3),
     log:
         "<logs>/<job>.log",
     benchmark:
@@ -22,38 +24,38 @@ rule plot_curves:
         "../../envs/analysis.yaml"
     params:
         **uses("plot_curves"),
+        probe=config["cliffs"]["probe"],
         tail=config["cliffs"]["tail"],
         seed=config["seed"],
     script:
         "../scripts/{params.script}.py"
 
 
-use rule plot_curves as plot_family_curves with:
+use rule plot_curves as plot_cliffs with:
     input:
-        outcomes="<results>/outcomes.parquet",
-        cliffs=FIRST_CLIFFS,
+        cliffs="<results>/tables/cliffs.csv",
+        refits="<results>/tables/cliff_refits.csv",
+        correlations="<results>/tables/cliff_length.csv",
     output:
-        **figure("family_curves", "Refusal score along a trace, by attack"),
+        **figure("cliffs", "Height of the cliff", SECTION_3),
+        **figure("families", "Plateau and final score, by attack", SECTION_3),
+        **figure("cliff_length", "Cliff and length of the thinking", APPENDIX),
     pathvars:
-        job="plot_family_curves",
+        job="plot_cliffs",
     params:
-        **uses("plot_family_curves"),
+        **uses("plot_cliffs"),
         probe=config["cliffs"]["probe"],
-        tail=config["cliffs"]["tail"],
-        seed=config["seed"],
 
 
-use rule plot_curves as plot_layers with:
+use rule plot_curves as plot_kept_thinking with:
     input:
-        outcomes="<results>/outcomes.parquet",
-        cliffs=FIRST_CLIFFS,
+        kept="<results>/tables/{grid}kept_thinking.csv",
     output:
-        **figure("layers", "Refusal score by layer and position"),
+        **figure("{grid}kept_thinking", "Kept thinking fraction", SECTION_3),
     pathvars:
-        job="plot_layers",
+        job="plot_kept_thinking.{grid}all",
     params:
-        **uses("plot_layers"),
-        tail=config["cliffs"]["tail"],
+        **uses("plot_kept_thinking"),
 
 
 if FINETUNED:
@@ -62,7 +64,7 @@ if FINETUNED:
         input:
             looks="<results>/tables/finetuning.csv",
         output:
-            **figure("finetuning", "What is learnt, and lost, first"),
+            **figure("finetuning", "What is learnt, and lost, first", APPENDIX),
         pathvars:
             job="plot_finetuning",
         params:
@@ -75,7 +77,7 @@ if WORN:
         input:
             changes="<results>/tables/changes.csv",
         output:
-            **figure("changes", "What fine-tuning changed, by layer and position"),
+            **figure("changes", "What fine-tuning changed, by layer and position", APPENDIX),
         pathvars:
             job="plot_changes",
         params:
@@ -90,7 +92,7 @@ if "test" in ACTING:
         input:
             agent="<results>/tables/agent.csv",
         output:
-            **figure("agent", "Plans and actions"),
+            **figure("agent", "Plans and actions", APPENDIX),
         pathvars:
             job="plot_agent",
         params:
@@ -101,36 +103,18 @@ if "test" in ACTING:
 use rule plot_curves as plot_heads with:
     input:
         heads="<results>/tables/heads.csv",
+        agreement="<results>/tables/head_agreement.csv",
+        attention="<results>/tables/attention.csv",
     output:
-        **figure("heads", "Effect of every head"),
+        **figure("heads", "Effect of every head", SECTION_4),
+        **figure("head_intervals", "First heads of every ranking", SECTION_4),
+        **figure("head_agreement", "Agreement of the head rankings", APPENDIX),
+        **figure("attention", "What heads attend to", SECTION_4),
     pathvars:
         job="plot_heads",
     params:
         **uses("plot_heads"),
-
-
-use rule plot_curves as plot_head_agreement with:
-    input:
-        heads="<results>/tables/heads.csv",
-        agreement="<results>/tables/head_agreement.csv",
-    output:
-        **figure("head_agreement", "Agreement of the head rankings"),
-    pathvars:
-        job="plot_head_agreement",
-    params:
-        **uses("plot_head_agreement"),
         operating=OPERATING,
-
-
-use rule plot_curves as plot_head_intervals with:
-    input:
-        heads="<results>/tables/heads.csv",
-    output:
-        **figure("head_intervals", "First heads of every ranking"),
-    pathvars:
-        job="plot_head_intervals",
-    params:
-        **uses("plot_head_intervals"),
 
 
 if len(config["heads"]["targets"]) > 1:
@@ -139,29 +123,18 @@ if len(config["heads"]["targets"]) > 1:
         input:
             targets="<results>/tables/targets.csv",
         output:
-            **figure("targets", "Moving the probe and moving the behaviour"),
+            **figure("targets", "Moving the probe and moving the behaviour", SECTION_4),
         pathvars:
             job="plot_targets",
         params:
             **uses("plot_targets"),
 
 
-use rule plot_curves as plot_attention with:
-    input:
-        attention="<results>/tables/attention.csv",
-    output:
-        **figure("attention", "What heads attend to"),
-    pathvars:
-        job="plot_attention",
-    params:
-        **uses("plot_attention"),
-
-
 use rule plot_curves as plot_ablation with:
     input:
         ablation="<results>/tables/{grid}ablation.csv",
     output:
-        **figure("{grid}ablation", "Dose and response of ablation"),
+        **figure("{grid}ablation", "Dose and response of ablation", SECTION_4),
     pathvars:
         job="plot_ablation.{grid}all",
     params:
@@ -170,22 +143,24 @@ use rule plot_curves as plot_ablation with:
 
 use rule plot_curves as plot_interventions with:
     input:
-        ablation="<results>/tables/{grid}ablation.csv",
+        ablation="<results>/tables/ablation.csv",
+        selection="<results>/tables/selection.csv",
     output:
-        **figure("{grid}interventions", "Interventions on the same heads"),
+        **figure("interventions", "All interventions side by side", SECTION_4),
     pathvars:
-        job="plot_interventions.{grid}all",
+        job="plot_interventions",
     params:
         **uses("plot_interventions"),
         operating=OPERATING,
         fraction=config["claims"]["fraction"],
+        budget=config["claims"]["budget"],
 
 
 use rule plot_curves as plot_selection with:
     input:
         selection="<results>/tables/selection.csv",
     output:
-        **figure("selection", "Tuning on selected examples"),
+        **figure("selection", "Tuning on selected examples", SECTION_5),
     pathvars:
         job="plot_selection",
     params:
@@ -198,24 +173,11 @@ if TUNED and config["tuning"]["early"]:
         input:
             selection="<results>/tables/selection.csv",
         output:
-            **figure("tuning", "Tuning, step by step"),
+            **figure("tuning", "Tuning, step by step", SECTION_5),
         pathvars:
             job="plot_tuning",
         params:
             **uses("plot_tuning"),
-
-
-use rule plot_curves as plot_tradeoffs with:
-    input:
-        ablation="<results>/tables/ablation.csv",
-        selection="<results>/tables/selection.csv",
-    output:
-        **figure("tradeoffs", "ASR, over-refusal and utility"),
-    pathvars:
-        job="plot_tradeoffs",
-    params:
-        **uses("plot_tradeoffs"),
-        claims=config["claims"],
 
 
 if REPAIRED:
@@ -225,7 +187,7 @@ if REPAIRED:
             repairs="<results>/tables/repairs.csv",
             matched="<results>/tables/repairs_matched.csv",
         output:
-            **figure("repairs", "Repairs side by side"),
+            **figure("repairs", "Repairs side by side", SECTION_5),
         pathvars:
             job="plot_repairs",
         params:
@@ -233,52 +195,16 @@ if REPAIRED:
             families=family_of(),
 
 
-use rule plot_curves as plot_cliffs with:
-    input:
-        cliffs="<results>/tables/cliffs.csv",
-        refits="<results>/tables/cliff_refits.csv",
-    output:
-        **figure("cliffs", "Cliffs by group and attack"),
-    pathvars:
-        job="plot_cliffs",
-    params:
-        **uses("plot_cliffs"),
-
-
 use rule plot_curves as plot_detection with:
     input:
         readings="<results>/tables/cliff_readings.csv",
         said="<results>/tables/detection_by_organism.csv",
     output:
-        **figure("detection", "What is taken for a cliff"),
+        **figure("detection", "What is taken for a cliff", APPENDIX),
     pathvars:
         job="plot_detection",
     params:
         **uses("plot_detection"),
-
-
-use rule plot_curves as plot_cliff_length with:
-    input:
-        outcomes="<results>/outcomes.parquet",
-        cliffs=FIRST_CLIFFS,
-        correlations="<results>/tables/cliff_length.csv",
-    output:
-        **figure("cliff_length", "Cliff and length of the thinking"),
-    pathvars:
-        job="plot_cliff_length",
-    params:
-        **uses("plot_cliff_length"),
-
-
-use rule plot_curves as plot_kept_thinking with:
-    input:
-        kept="<results>/tables/{grid}kept_thinking.csv",
-    output:
-        **figure("{grid}kept_thinking", "Kept thinking fraction"),
-    pathvars:
-        job="plot_kept_thinking.{grid}all",
-    params:
-        **uses("plot_kept_thinking"),
 
 
 use rule plot_curves as plot_monitors with:
@@ -286,7 +212,8 @@ use rule plot_curves as plot_monitors with:
         monitors="<results>/tables/monitors.csv",
         curves="<results>/tables/monitor_roc.csv",
     output:
-        **figure("monitors", "Monitors of harmful responses"),
+        **figure("monitors", "Monitors of harmful responses", SECTION_3),
+        **figure("monitor_roc", "ROC curves of the monitors", APPENDIX),
     pathvars:
         job="plot_monitors",
     params:
@@ -297,20 +224,13 @@ use rule plot_curves as plot_monitors with:
 use rule plot_curves as plot_probes with:
     input:
         probes="<results>/tables/probes.csv",
+        calibration="<results>/tables/calibration.csv",
     output:
-        **figure("probes", "What probes read"),
+        **figure("probe_positions", "What probes read, by position", SECTION_3),
+        **figure("probe_accuracy", "Accuracy of the probes", APPENDIX),
+        **figure("probe_directions", "Probes and the next token", APPENDIX),
+        **figure("calibration", "Calibration of the probes", APPENDIX),
     pathvars:
         job="plot_probes",
     params:
         **uses("plot_probes"),
-
-
-use rule plot_curves as plot_calibration with:
-    input:
-        calibration="<results>/tables/calibration.csv",
-    output:
-        **figure("calibration", "Calibration of the probes"),
-    pathvars:
-        job="plot_calibration",
-    params:
-        **uses("plot_calibration"),

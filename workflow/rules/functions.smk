@@ -488,18 +488,20 @@ def oldest_ancestor(model):
 # figures.smk
 
 
-def figure(name, label):
-    """The files of a figure, with its place in the report."""
-    FIGURES.extend(f"<results>/figures/{name}.{suffix}" for suffix in ("svg", "pdf"))
-    return {
-        "svg": report(
-            f"<results>/figures/{name}.svg",
-            caption=f"../report/figure_{name.removeprefix('{grid}')}.rst",
-            category="3. Figures",
-            labels={"figure": label},
-        ),
-        "pdf": f"<results>/figures/{name}.pdf",
-    }
+# Sections of the paper, as the report orders figures.
+SECTION_3 = "3. The refusal cliff (section 3)"
+SECTION_4 = "4. Heads (section 4)"
+SECTION_5 = "5. Selection and tuning (section 5)"
+APPENDIX = "6. Appendix"
+
+
+def figure(name, label, section):
+    """The files of a figure, with its place in the report; a job may draw several."""
+    bare = name.removeprefix("{grid}")
+    files = {suffix: f"<results>/figures/{name}.{suffix}" for suffix in ("svg", "pdf")}
+    FIGURES.extend(files.values())
+    place = {"caption": f"../report/figure_{bare}.rst", "category": section, "labels": {"figure": label}}
+    return {f"{bare}_svg": report(files["svg"], **place), f"{bare}_pdf": files["pdf"]}
 
 
 # report.smk

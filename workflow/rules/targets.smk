@@ -114,15 +114,15 @@ rule instruments:
     "with config/instruments.yaml: many seeds of every family, and what they say of every detector"
     input:
         rules.tabulate_detection.output.csv,
-        rules.plot_detection.output.svg,
-        rules.plot_curves.output.svg,
+        rules.plot_detection.output.detection_svg,
+        rules.plot_curves.output.curves_svg,
         rules.evaluate_claims.output.csv,
 
 
 rule repairs:
     "with config/repairs.yaml: repairs side by side at equal over-refusal"
     input:
-        [rules.tabulate_repairs.output.csv, rules.plot_repairs.output.svg, rules.evaluate_claims.output.csv]
+        [rules.tabulate_repairs.output.csv, rules.plot_repairs.output.repairs_svg, rules.evaluate_claims.output.csv]
         if REPAIRED
         else [],
 
@@ -133,7 +133,7 @@ if "test" in ACTING:
         "with config/agents.yaml: what was planted in chat, looked for where models act"
         input:
             rules.tabulate_agent.output.csv,
-            rules.plot_agent.output.svg,
+            rules.plot_agent.output.agent_svg,
             rules.evaluate_claims.output.csv,
 
 
@@ -153,7 +153,7 @@ rule transfer:
     "with config/transfer.yaml: prompts that were searched on one model, asked of others"
     input:
         rules.tabulate_transfer.output.csv,
-        rules.plot_transfer.output.svg,
+        rules.plot_transfer.output.transfer_svg,
 
 
 rule trace_viewer:

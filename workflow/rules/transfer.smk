@@ -154,8 +154,8 @@ use rule plot_curves as plot_transfer with:
     input:
         transfer="<results>/tables/transfer.csv",
     output:
-        svg="<results>/figures/transfer.svg",
-        pdf="<results>/figures/transfer.pdf",
+        transfer_svg="<results>/figures/transfer.svg",
+        transfer_pdf="<results>/figures/transfer.pdf",
     pathvars:
         job="plot_transfer",
     params:

@@ -3,7 +3,7 @@
 from refusal_cliff.artifacts import read_csv
 from refusal_cliff.job import job
 from refusal_cliff.plots.rates import plot_ablation
-from refusal_cliff.plots.style import save
+from refusal_cliff.plots.style import draw_all
 
 job(snakemake)
-save(plot_ablation(read_csv(snakemake.input.ablation)), snakemake.output.svg, snakemake.output.pdf)
+draw_all(snakemake.output, ablation=plot_ablation(read_csv(snakemake.input.ablation)))

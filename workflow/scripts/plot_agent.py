@@ -3,8 +3,7 @@
 from refusal_cliff.artifacts import read_csv
 from refusal_cliff.job import job
 from refusal_cliff.plots.agents import plot_agent
-from refusal_cliff.plots.style import save
+from refusal_cliff.plots.style import draw_all
 
 job(snakemake)
-figure = plot_agent(read_csv(snakemake.input.agent), snakemake.params.families)
-save(figure, snakemake.output.svg, snakemake.output.pdf)
+draw_all(snakemake.output, agent=plot_agent(read_csv(snakemake.input.agent), snakemake.params.families))

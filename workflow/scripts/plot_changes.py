@@ -2,9 +2,9 @@
 
 from refusal_cliff.artifacts import read_csv
 from refusal_cliff.job import job
-from refusal_cliff.plots.style import save
+from refusal_cliff.plots.style import draw_all
 from refusal_cliff.plots.traces import plot_changes
 
 job(snakemake)
-figure = plot_changes(read_csv(snakemake.input.changes), snakemake.params.probe, snakemake.params.families)
-save(figure, snakemake.output.svg, snakemake.output.pdf)
+params = snakemake.params
+draw_all(snakemake.output, changes=plot_changes(read_csv(snakemake.input.changes), params.probe, params.families))

@@ -3,8 +3,8 @@
 from refusal_cliff.artifacts import read_csv
 from refusal_cliff.job import job
 from refusal_cliff.plots.detection import plot_detection
-from refusal_cliff.plots.style import save
+from refusal_cliff.plots.style import draw_all
 
 job(snakemake)
-inputs, output = snakemake.input, snakemake.output
-save(plot_detection(read_csv(inputs.readings), read_csv(inputs.said)), output.svg, output.pdf)
+inputs = snakemake.input
+draw_all(snakemake.output, detection=plot_detection(read_csv(inputs.readings), read_csv(inputs.said)))

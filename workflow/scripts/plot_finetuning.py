@@ -3,7 +3,7 @@
 from refusal_cliff.artifacts import read_csv
 from refusal_cliff.job import job
 from refusal_cliff.plots.rates import plot_finetuning
-from refusal_cliff.plots.style import save
+from refusal_cliff.plots.style import draw_all
 
 job(snakemake)
-save(plot_finetuning(read_csv(snakemake.input.looks)), snakemake.output.svg, snakemake.output.pdf)
+draw_all(snakemake.output, finetuning=plot_finetuning(read_csv(snakemake.input.looks)))

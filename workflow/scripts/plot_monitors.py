@@ -1,10 +1,14 @@
-"""Draw the ROC curves of monitors that foresee harmful responses."""
+"""Draw how well monitors foresee harmful responses: areas with their intervals, and ROC curves."""
 
 from refusal_cliff.artifacts import read_csv
 from refusal_cliff.job import job
-from refusal_cliff.plots.monitors import plot_monitors
-from refusal_cliff.plots.style import save
+from refusal_cliff.plots.monitors import plot_monitor_roc, plot_monitors
+from refusal_cliff.plots.style import draw_all
 
 job(snakemake)
-monitors, curves = read_csv(snakemake.input.monitors), read_csv(snakemake.input.curves)
-save(plot_monitors(monitors, curves, snakemake.params.probe), snakemake.output.svg, snakemake.output.pdf)
+inputs, probe = snakemake.input, snakemake.params.probe
+draw_all(
+    snakemake.output,
+    monitors=plot_monitors(read_csv(inputs.monitors), probe),
+    monitor_roc=plot_monitor_roc(read_csv(inputs.curves), probe),
+)

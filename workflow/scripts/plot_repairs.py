@@ -3,8 +3,8 @@
 from refusal_cliff.artifacts import read_csv
 from refusal_cliff.job import job
 from refusal_cliff.plots.repairs import plot_repairs
-from refusal_cliff.plots.style import save
+from refusal_cliff.plots.style import draw_all
 
 job(snakemake)
 repairs, matched = (read_csv(path) for path in (snakemake.input.repairs, snakemake.input.matched))
-save(plot_repairs(repairs, matched, snakemake.params.families), snakemake.output.svg, snakemake.output.pdf)
+draw_all(snakemake.output, repairs=plot_repairs(repairs, matched, snakemake.params.families))

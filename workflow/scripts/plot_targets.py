@@ -3,7 +3,7 @@
 from refusal_cliff.artifacts import read_csv
 from refusal_cliff.job import job
 from refusal_cliff.plots.heads import plot_targets
-from refusal_cliff.plots.style import save
+from refusal_cliff.plots.style import draw_all
 
 job(snakemake)
-save(plot_targets(read_csv(snakemake.input.targets)), snakemake.output.svg, snakemake.output.pdf)
+draw_all(snakemake.output, targets=plot_targets(read_csv(snakemake.input.targets)))

@@ -2,8 +2,8 @@
 
 from refusal_cliff.artifacts import read_csv
 from refusal_cliff.job import job
-from refusal_cliff.plots.style import save
+from refusal_cliff.plots.style import draw_all
 from refusal_cliff.plots.transfer import plot_transfer
 
 job(snakemake)
-save(plot_transfer(read_csv(snakemake.input.transfer)), snakemake.output.svg, snakemake.output.pdf)
+draw_all(snakemake.output, transfer=plot_transfer(read_csv(snakemake.input.transfer)))

@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from refusal_cliff.actions import CHAT
 from refusal_cliff.agent_tables import NONE
 from refusal_cliff.outcomes import ALL
-from refusal_cliff.plots.style import BLUE, GREEN, GREY, PURPLE, VERMILION, errorbars, grid, legend
+from refusal_cliff.plots import style
 from refusal_cliff.variants import Variant
 
 QUANTITIES = {
@@ -18,10 +17,8 @@ QUANTITIES = {
     "run_benign": "benign prompts run",
     "neither": "neither run\nnor declined",
 }
-COLORS = (VERMILION, BLUE, GREEN, PURPLE)
+COLORS = (style.VERMILION, style.BLUE, style.GREEN, style.PURPLE)
 """Of tool contexts, in order of appearance; chat is grey."""
-WIDTH = 0.6
-"""Of the points of one variant, in units of the distance to the next."""
 
 
 def plot_agent(agent: pd.DataFrame, families: Mapping[str, str]) -> Figure:
@@ -34,31 +31,20 @@ def plot_agent(agent: pd.DataFrame, families: Mapping[str, str]) -> Figure:
         families: the family of each model.
     """
     shown = agent[(agent["reference"] == NONE) & (agent["dataset"] == ALL) & ~agent["variant"].map(_is_draw)]
-    shown = shown.assign(family=shown["model"].map(families))
     contexts = sorted(shown["context"].unique(), key=lambda name: name != CHAT)
-    colors = dict(zip(contexts, (GREY, *COLORS), strict=False))
-    names = list(shown["family"].unique())
-    figure, axes = grid(len(QUANTITIES), max(1, len(names)))
-    for column, family in enumerate(names):
-        own = shown[shown["family"] == family]
-        variants, models = list(own["variant"].unique()), list(own["model"].unique())
-        shifts = WIDTH * (np.arange(len(models) * len(contexts)) / max(1, len(models) * len(contexts) - 1) - 0.5)
-        for row, quantity in enumerate(QUANTITIES):
-            ax = axes[row, column]
-            for place, (context, model) in enumerate((c, m) for c in contexts for m in models):
-                part = own[(own["quantity"] == quantity) & (own["context"] == context) & (own["model"] == model)]
-                part = part.assign(place=[variants.index(name) + shifts[place] for name in part["variant"]])
-                label = None if model != models[0] else "chat" if context == CHAT else f"tool context {context}"
-                errorbars(ax, part, "place", label, colors[context], joined=False)
-            ax.set(ylim=(-0.03, 1.03), xlim=(-0.6, len(variants) - 0.4))
-            last = row == len(QUANTITIES) - 1
-            ax.set_xticks(range(len(variants)), [name.replace("-", "\n") for name in variants] if last else [])
-            asked = own.loc[(own["quantity"] == quantity) & (own["variant"] == "base"), "n"]
-            counts = f"n = {asked.min()}" if asked.min() == asked.max() else f"n = {asked.min()} to {asked.max()}"
-            ax.set_title(f"{family}: {counts}" if row == 0 else counts)
-            if column == 0:
-                ax.set_ylabel(QUANTITIES[quantity])
-    legend(figure, axes)
+    names = {name: "chat" if name == CHAT else f"tool context {name}" for name in contexts}
+    shown = style.ordered(shown.assign(row=shown["quantity"].map(QUANTITIES)), "row", QUANTITIES.values())
+    shown = shown.assign(
+        family=shown["model"].map(families),
+        context=shown["context"].map(names),
+        at=shown["variant"].str.replace("-", "\n"),
+    )
+    colors = dict(zip(names.values(), (style.GREY, *COLORS), strict=False))
+    layout = {"row": "row", "col": "family", "panel": (2.9, 1.7)}
+    figure, axes = style.estimates(shown, "at", "context", colors, group="model", **layout)
+    for (row, family), ax in axes.items():
+        own = shown[(shown["family"] == family) & (shown["variant"] == "base") & (shown["row"] == row)]["n"]
+        ax.set_title(f"{family}: n={own.min()} to {own.max()}" if row == QUANTITIES["mismatch"] else "")
     return figure
 
 

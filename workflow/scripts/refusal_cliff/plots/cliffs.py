@@ -1,181 +1,113 @@
-"""Figures of what cliffs depend on: group, family, length of the thinking, and how much of it is kept."""
+"""Figures of what cliffs depend on: outcome, attack family, length of thinking. Error bars are 95 % intervals."""
 
-import numpy as np
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
-from matplotlib.axes import Axes
+import seaborn.objects as so
 from matplotlib.figure import Figure
 
-from refusal_cliff.cliff_tables import BENIGN, COMPLIED, REFUSED
-from refusal_cliff.cliffs import HEIGHTS
-from refusal_cliff.outcomes import ALL, GROUPS, RATE_NAMES
-from refusal_cliff.plots.style import BLUE, GREEN, GREY, PANEL, PURPLE, SKY, VERMILION, errorbars, grid, legend, plt
+from refusal_cliff.cliff_tables import COMPLIED, REFUSED
+from refusal_cliff.detection import MIN_CLIFF
+from refusal_cliff.outcomes import ALL, GROUPS
+from refusal_cliff.plots import style
 
-COLORS = {COMPLIED: VERMILION, REFUSED: BLUE, BENIGN: GREEN}
-MARKERS = {"cliff": ("o", "plateau: largest score"), "cliff_mean": ("D", "plateau: mean of the last half")}
-REFIT_BAND = {"linewidth": 5, "alpha": 0.25, "solid_capstyle": "butt"}
-RATE_COLORS = {"asr": VERMILION, "refusal": BLUE, "over_refusal": GREEN}
-PROBE_COLORS = (BLUE, VERMILION, GREEN, PURPLE, SKY, GREY)
+HEIGHTS = {"cliff": "plateau: largest score", "cliff_mean": "plateau: mean of the last half"}
+CORRELATIONS = {
+    "spearman": ("over all prompts", style.BLUE),
+    "within_family": ("within attack families", style.VERMILION),
+}
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "*")
+REFITS = {"95 % over refits of the probe": {"color": style.GREY, "linestyle": "-", "linewidth": 6, "alpha": 0.3}}
+LINE = 0.18
+"""Inches for one line of a forest."""
 
 
 def plot_cliffs(cliffs: pd.DataFrame, refits: pd.DataFrame) -> Figure:
-    """Mean cliff by group, and by family of the harmful prompts that were complied with; rows are models.
+    """Mean cliff of each model and outcome; columns are probes, rows two plateaus. Dotted: the bound of a cliff.
 
     Args:
         cliffs: output of `refusal_cliff.cliff_tables.cliff_table`.
-        refits: output of `refusal_cliff.cliff_tables.refit_table`: the pale band behind a group's cliff.
+        refits: output of `refusal_cliff.cliff_tables.refit_table`: the pale band behind a cliff.
     """
-    shown = cliffs[cliffs["quantity"].isin(HEIGHTS) & cliffs["group"].isin(GROUPS)]
-    shown = shown[(shown["family"] == ALL) | (shown["group"] == COMPLIED)]
-    models, probes = list(shown["model"].unique()), list(shown["probe"].unique())
-    lines = {model: _lines(shown[shown["model"] == model]) for model in models}
-    heights = [max(1, len(found)) for found in lines.values()]
-    figure, axes = plt.subplots(
-        len(models),
-        len(probes),
-        figsize=(1.9 + 0.75 * PANEL[0] * len(probes), 1.0 + 0.2 * sum(heights) + 0.35 * len(models)),
-        height_ratios=heights,
-        sharex=True,
-        sharey="row",
-        squeeze=False,
-    )
-    for row, (model, found) in enumerate(lines.items()):
-        for column, probe in enumerate(probes):
-            ax, part = axes[row, column], shown[(shown["model"] == model) & (shown["probe"] == probe)]
-            again = refits[(refits["model"] == model) & (refits["probe"] == probe) & (refits["quantity"] == "cliff")]
-            for place, (group, family, _) in enumerate(found):
-                own = part[(part["group"] == group) & (part["family"] == family)]
-                for band in again[again["group"] == group].itertuples() if family == ALL else ():
-                    ax.plot([band.low, band.high], [place - 0.14] * 2, color=COLORS[group], **REFIT_BAND)
-                for shift, (height, (marker, _)) in zip((-0.14, 0.14), MARKERS.items(), strict=True):
-                    for point in own[own["quantity"] == height].itertuples():
-                        bars = np.clip([[point.value - point.low], [point.high - point.value]], 0, None)
-                        ax.errorbar(
-                            point.value,
-                            place + shift,
-                            xerr=bars,
-                            fmt=marker,
-                            color=COLORS[group],
-                            markerfacecolor=COLORS[group] if height == "cliff" else "white",
-                            markersize=4 if family == ALL else 3,
-                            elinewidth=0.9,
-                        )
-            ax.axvline(0, color=GREY, linewidth=0.8)
-            ax.set_yticks(range(len(found)), [text for _, _, text in found])
-            ax.set(xlim=(-1.05, 1.05), ylim=(len(found) - 0.5, -0.5))
-            if row == 0:
-                ax.set_title(f"{probe} probe")
-            if row == len(models) - 1:
-                ax.set_xlabel("cliff")
-        axes[row, 0].set_ylabel(model, fontweight="bold")
-    for height, (marker, label) in MARKERS.items():
-        axes[0, 0].plot([], [], marker, color=GREY, markerfacecolor=GREY if height == "cliff" else "white", label=label)
-    axes[0, 0].plot([], [], color=GREY, label="95 % over refits of the probe", **REFIT_BAND)
-    legend(figure, axes)
+    table = cliffs[cliffs["family"] == ALL]
+    figure, axes, lines = _forest(table, "group", style.OUTCOMES, "cliff", looks=REFITS)
+    style.reference(axes, 0.0, level=True)
+    style.reference(axes, MIN_CLIFF, level=True)
+    for band in refits.assign(row=refits["quantity"].map(HEIGHTS)).itertuples():
+        place = lines.get((band.model, band.group))
+        if place is not None and (ax := axes.get((band.row, f"{band.probe} probe"))):
+            ax.plot(
+                [band.low, band.high], [place] * 2, color=style.OUTCOMES[band.group], linewidth=6, alpha=0.2, zorder=1
+            )
     return figure
 
 
-def _lines(cliffs: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """Group, family and text of the lines of one model's panels: groups, with their families under them."""
-    lines = []
-    for group in GROUPS:
-        own = cliffs[cliffs["group"] == group].drop_duplicates("family")
-        for family, n in zip(own["family"], own["n"], strict=True):
-            text = group if family == ALL else f"· {family.replace('_', ' ')}"
-            lines.append((group, family, f"{text} (n={n})"))
-    return lines
-
-
-def plot_cliff_length(cliffs: pd.DataFrame, correlations: pd.DataFrame) -> Figure:
-    """Height of the cliff against thinking tokens, one point per prompt; rows are probes, columns are models.
+def plot_cliff_length(correlations: pd.DataFrame) -> Figure:
+    """Spearman's correlation of cliff and thinking tokens; panels and lines as in `plot_cliffs`.
 
     Args:
-        cliffs: output of `refusal_cliff.cliff_tables.prompt_cliffs`.
         correlations: output of `refusal_cliff.cliff_tables.length_table`.
     """
-    probes, models = sorted(cliffs["probe"].unique()), cliffs.groupby("model", sort=False)
-    width, height = PANEL
-    figure, axes = plt.subplots(
-        len(probes),
-        len(models),
-        figsize=(width * len(models) + 0.6, (height + 0.5) * len(probes) + 0.4),
-        sharey=True,
-        squeeze=False,
-    )
-    found = correlations[correlations["quantity"] == "spearman_cliff"].set_index(["model", "probe", "group"])
-    for column, (model, table) in enumerate(models):
-        axes[0, column].set_title(model)
-        for row, probe in enumerate(probes):
-            ax, part = axes[row, column], table[table["probe"] == probe]
-            for group, color in COLORS.items():
-                own = part[part["group"] == group]
-                if own.empty:
-                    continue
-                rho = found.loc[(model, probe, group)]
-                label = f"rho {rho['value']:.2f} [{rho['low']:.2f}, {rho['high']:.2f}], n={rho['n']:.0f}"
-                ax.scatter(own["thinking_tokens"], own["cliff"], s=7, color=color, alpha=0.6, linewidths=0, label=label)
-            ax.legend(loc="upper left", bbox_to_anchor=(0, -0.12), borderpad=0, handletextpad=0.2, fontsize=7)
-            ax.set_ylim(-1.05, 1.05)
-            if column == 0:
-                ax.set_ylabel(f"cliff\n{probe} probe")
-            ax.set_xlabel("thinking tokens", loc="right", fontsize=7, labelpad=-1)
-    handles = [
-        plt.Line2D([], [], marker="o", linestyle="", color=color, label=group) for group, color in COLORS.items()
+    parts = [
+        correlations.assign(over=name, quantity=correlations["quantity"].str.removeprefix(f"{prefix}_"))
+        for prefix, (name, _) in CORRELATIONS.items()
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    colors = dict(CORRELATIONS.values())
+    figure, axes, _ = _forest(pd.concat(parts), "over", colors, "correlation with thinking tokens")
+    style.reference(axes, 0.0, level=True)
     return figure
 
 
-def plot_kept_thinking(kept: pd.DataFrame) -> Figure:
-    """Rates and final scores against the kept thinking fraction; columns are models.
+def _forest(
+    table: pd.DataFrame, by: str, colors: Mapping[str, str], x: str, **looks: Mapping[str, Any]
+) -> tuple[Figure, style.Panels, dict[tuple[str, str], int]]:
+    """Panels of plateaus by probes with a line for each model and outcome; and (model, outcome) -> its line."""
+    shown = table[table["quantity"].isin(HEIGHTS) & table["group"].isin(GROUPS) & table["value"].notna()]
+    models, probes = list(shown["model"].unique()), list(style.colors_of(shown["probe"], style.PROBES))
+    for column, order in (("probe", probes), ("quantity", HEIGHTS), ("group", GROUPS), ("model", models)):
+        shown = style.ordered(shown, column, order)
+    n = shown.groupby(["model", "group"], observed=True)["n"].transform("max")
+    shown = shown.assign(
+        line=[f"{row.model}: {row.group} (n={row.n})" for row in shown.assign(n=n).itertuples()],
+        row=shown["quantity"].map(HEIGHTS).astype(str),
+        col=shown["probe"].astype(str) + " probe",
+    ).astype({"group": str})
+    keys = list(dict.fromkeys(zip(shown["model"], shown["group"], strict=True)))
+    panel = (2.6, LINE * len(keys) + 0.3)
+    layout = {"row": "row", "col": "col", "x": x, "panel": panel}
+    figure, axes = style.estimates(shown, "line", by, colors, level=True, limits=(-1.05, 1.05), **looks, **layout)
+    return figure, axes, {key: place for place, key in enumerate(keys)}
 
-    Lines join regenerated responses; the open markers at 1 are the model's own, untouched run. Models that did
-    not answer anew are left out.
+
+def plot_families(cliffs: pd.DataFrame, probe: str) -> Figure:
+    """Mean plateau and final score of each attack family, by outcome; columns are models. Dotted: nothing falls.
 
     Args:
-        kept: output of `refusal_cliff.cliff_tables.kept_thinking_table`.
+        cliffs: output of `refusal_cliff.cliff_tables.cliff_table`.
+        probe: the one that is shown.
     """
-    kept = kept[kept["model"].isin(kept.loc[kept["variant"] != "base", "model"])]
-    models = list(kept["model"].unique())
-    probes = sorted(quantity for quantity in kept["quantity"].unique() if quantity.startswith("final_"))
-    colors = dict(zip(probes, PROBE_COLORS, strict=False))
-    figure, axes = grid(3, max(1, len(models)))
-    for column, model in enumerate(models):
-        part = kept[kept["model"] == model]
-        axes[0, column].set_title(model)
-        for rate, color in RATE_COLORS.items():
-            _by_kept(axes[0, column], part[part["quantity"] == rate], RATE_NAMES[rate], color)
-        for row, label in ((1, "harmful"), (2, "benign")):
-            for probe, color in colors.items():
-                own = part[(part["quantity"] == probe) & (part["label"] == label)]
-                _by_kept(axes[row, column], own, probe.removeprefix("final_"), color)
-        for ax in axes[:, column]:
-            ax.set(xlim=(-0.05, 1.08), ylim=(-0.03, 1.03))
-        for row in range(3):
-            axes[row, column].set_xlabel("kept thinking fraction" if row == 2 else "")
-    axes[0, 0].set_ylabel("share of responses")
-    axes[1, 0].set_ylabel("final refusal score\nharmful prompts")
-    axes[2, 0].set_ylabel("final refusal score\nbenign prompts")
-    sizes = [f"{label} n={rows['n'].max()}" for label, rows in kept.groupby("label", sort=False)]
-    if len(models):
-        axes[0, -1].legend(title=", ".join(sizes), loc="center left", bbox_to_anchor=(1.02, 0.5))
-        axes[1, -1].legend(title="probe", loc="center left", bbox_to_anchor=(1.02, 0.5))
+    own = cliffs[(cliffs["probe"] == probe) & (cliffs["family"] != ALL) & cliffs["group"].isin([COMPLIED, REFUSED])]
+    keys = ["model", "group", "family"]
+    parts = (
+        style.with_intervals(own[own["quantity"] == quantity])
+        .set_index(keys)[["value", "low", "high"]]
+        .add_prefix(axis)
+        for axis, quantity in (("x_", "plateau_mean"), ("y_", "final"))
+    )
+    table = style.ordered(pd.concat(parts, axis=1, sort=False).reset_index(), "group", style.OUTCOMES)
+    table = style.ordered(table, "model", own["model"]).reset_index(drop=True)
+    colors = {group: style.OUTCOMES[group] for group in (COMPLIED, REFUSED)}
+    markers = dict(zip(sorted(table["family"].unique()), MARKERS, strict=False))
+    plot = so.Plot(table, x="x_value", y="y_value", color="group", marker="family")
+    plot = plot.scale(color=style.named(colors), marker=style.named(markers)).limit(x=style.SHARE, y=style.SHARE)
+    for orient, axis, ends in (("x", "y", ("ymin", "ymax")), ("y", "x", ("xmin", "xmax"))):
+        bounds = dict(zip(ends, (f"{axis}_low", f"{axis}_high"), strict=True))
+        plot = plot.add(so.Range(linewidth=0.8), orient=orient, legend=False, group="family", marker=None, **bounds)
+    plot = plot.add(so.Dot(pointsize=5), legend=False)
+    about = {"x": "mean plateau", "y": "final refusal score"}
+    figure, axes = style.panels(plot, table, col="model", panel=(2.8, 2.6), **about)
+    style.diagonal(axes)
+    looks = {name.replace("_", " "): {"marker": marker, "color": style.GREY} for name, marker in markers.items()}
+    style.legend(figure, colors, **looks)
     return figure
-
-
-def _by_kept(ax: Axes, points: pd.DataFrame, label: str, color: str) -> None:
-    points = points.sort_values("kept")
-    base = points["variant"] == "base"
-    # Without a regenerated run at 1, the line ends at the model's own one.
-    joined = points if (points["kept"] == 1).sum() == 1 else points[~base]
-    errorbars(ax, joined, "kept", label, color)
-    for point in points[base].itertuples():
-        ax.errorbar(
-            1.02,
-            point.value,
-            yerr=np.clip([[point.value - point.low], [point.high - point.value]], 0, None),
-            fmt="s",
-            color=color,
-            markerfacecolor="white",
-            elinewidth=0.9,
-            zorder=3,
-        )

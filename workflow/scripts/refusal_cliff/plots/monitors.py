@@ -1,54 +1,62 @@
-"""Figure of monitors: which of them foresee a harmful response?"""
+"""Figures of monitors: which of them foresee a harmful response?"""
 
 import pandas as pd
+import seaborn.objects as so
 from matplotlib.figure import Figure
 
 from refusal_cliff.monitors import POPULATIONS
-from refusal_cliff.plots.style import BLUE, GREEN, GREY, PANEL, PURPLE, SKY, VERMILION, plt
+from refusal_cliff.plots import style
 
-COLORS = {"thinking, guard": SKY, "thinking, phrases": GREY}
-PROBE_COLORS = {"plateau": GREEN, "plateau mean": PURPLE, "final": BLUE, "cliff": VERMILION}
+MONITORS = {
+    "thinking, guard": style.SKY,
+    "thinking, phrases": style.GREY,
+    "plateau": style.GREEN,
+    "plateau mean": style.PURPLE,
+    "final": style.BLUE,
+    "cliff": style.VERMILION,
+}
+COLORS = dict(zip(POPULATIONS, (style.BLUE, style.VERMILION), strict=True))
 
 
-def plot_monitors(monitors: pd.DataFrame, curves: pd.DataFrame, probe: str) -> Figure:
-    """ROC curves of the monitors of one probe and of those that read the thinking; rows are populations.
+def plot_monitors(monitors: pd.DataFrame, probe: str) -> Figure:
+    """AUROC of the monitors of one probe and of those that read the thinking; columns are models, colours populations.
 
     Args:
-        monitors: output of `refusal_cliff.monitors.monitor_table`; its AUROC is written beside each curve.
-        curves: output of `refusal_cliff.monitors.monitor_curves`.
+        monitors: output of `refusal_cliff.monitors.monitor_table`.
+        probe: the one whose scores are shown.
     """
-    colors = COLORS | {f"{kind}, {probe}": color for kind, color in PROBE_COLORS.items()}
-    models = list(monitors["model"].unique())
-    width, height = PANEL
-    figure, axes = plt.subplots(
-        len(POPULATIONS),
-        max(1, len(models)),
-        figsize=(width * max(1, len(models)) + 0.4, (height + 1.5) * len(POPULATIONS)),
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-    )
-    for column, model in enumerate(models):
-        for row, population in enumerate(POPULATIONS):
-            ax = axes[row, column]
-            ax.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=0.8)
-            ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-            own = monitors[(monitors["model"] == model) & (monitors["population"] == population)]
-            positives = own.loc[own["quantity"].str.startswith("tpr"), "n"].max()
-            ax.set_title(f"{model}: {population}\n({positives:.0f} harmful responses)")
-            drawn = (own["quantity"] == "auroc") & own["monitor"].isin(list(colors)) & own["low"].notna()
-            for point in own[drawn].itertuples():
-                curve = curves[
-                    (curves["model"] == model)
-                    & (curves["population"] == population)
-                    & (curves["monitor"] == point.monitor)
-                ]
-                name = point.monitor.removesuffix(f", {probe}")
-                label = f"{name}: {point.value:.2f} [{point.low:.2f}, {point.high:.2f}], n={point.n}"
-                ax.plot(curve["fpr"], curve["tpr"], color=colors[point.monitor], label=label, linewidth=1.3)
-            if drawn.any():
-                ax.legend(loc="upper left", bbox_to_anchor=(0, -0.2), borderpad=0, handlelength=1.2, fontsize=7)
-            ax.set_xlabel("false positive rate")
-    for ax in axes[:, 0]:
-        ax.set_ylabel("true positive rate")
+    own = monitors[monitors["quantity"] == "auroc"].dropna(subset="low")
+    shown = style.ordered(_of_probe(own, probe), "monitor", MONITORS)
+    positives = monitors[monitors["quantity"].str.startswith("tpr")].groupby("model")["n"].max()
+    shown = shown.assign(col=[f"{model}\n{positives[model]:.0f} harmful responses" for model in shown["model"]])
+    n = shown.groupby("population")["n"].max()
+    names = {population: f"{population} (n={n[population]})" for population in COLORS if population in n}
+    shown = shown.assign(over=shown["population"].map(names))
+    colors = {names[population]: COLORS[population] for population in names}
+    layout = {"col": "col", "x": "AUROC", "panel": (2.8, 2.2)}
+    figure, axes = style.estimates(shown, "monitor", "over", colors, level=True, limits=(0, 1.02), **layout)
+    style.reference(axes, 0.5, level=True)
     return figure
+
+
+def plot_monitor_roc(curves: pd.DataFrame, probe: str) -> Figure:
+    """ROC curves of the same monitors; rows are populations, columns models.
+
+    Args:
+        curves: output of `refusal_cliff.monitors.monitor_curves`.
+        probe: as for `plot_monitors`.
+    """
+    table = style.ordered(style.ordered(_of_probe(curves, probe), "monitor", MONITORS), "population", POPULATIONS)
+    table = table.reset_index(drop=True).astype({"fpr": float, "tpr": float})
+    colors = style.colors_of(table["monitor"], MONITORS)
+    plot = so.Plot(table, x="fpr", y="tpr", color="monitor").scale(color=style.named(colors)).limit(x=(0, 1), y=(0, 1))
+    plot = plot.add(so.Path(linewidth=1.2), legend=False)
+    figure, axes = style.panels(plot, table, "population", "model", x="false positive rate", panel=(2.6, 2.4))
+    style.diagonal(axes)
+    style.legend(figure, colors)
+    return figure
+
+
+def _of_probe(table: pd.DataFrame, probe: str) -> pd.DataFrame:
+    """Rows of the monitors of one probe, without its name, and of those of the thinking."""
+    return table.assign(monitor=table["monitor"].str.removesuffix(f", {probe}"))

@@ -1,128 +1,128 @@
-"""Figures of what probes are worth: columns are models."""
+"""Figures of what probes are worth: columns are models. Error bars are 95 % intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
+import seaborn.objects as so
 from matplotlib.figure import Figure
 
-from refusal_cliff.plots.style import BLUE, GREEN, GREY, PURPLE, SKY, VERMILION, errorbars, grid
+from refusal_cliff.plots import style
 
-COLORS = (BLUE, VERMILION, GREEN, PURPLE, SKY, GREY)
-ACCURACIES = (
-    ("held out", "held_out", "accuracy", BLUE),
-    ("test prompts", "test", "accuracy", GREEN),
-    ("shuffled labels, held out", "held_out", "control_accuracy", GREY),
-)
-FEWEST = 5
-"""Prompts that a bin of the calibration curve must have to be drawn."""
-METHODS = {"logistic": ("logistic regression", BLUE), "mean_difference": ("difference of means", VERMILION)}
+ACCURACIES = {
+    ("held_out", "accuracy"): ("held out", style.BLUE),
+    ("test", "accuracy"): ("test prompts", style.GREEN),
+    ("held_out", "control_accuracy"): ("shuffled labels, held out", style.GREY),
+}
+METHODS = {"logistic": ("logistic regression", style.BLUE), "mean_difference": ("difference of means", style.VERMILION)}
+DATA = {"held_out": "held out", "test": "test prompts"}
+SHORT = {"last_prompt": "prompt", "last_boundary": "last"}
+SIZES = (3, 10)
+"""Diameters of the points of a calibration curve with the fewest and with the most requests."""
 
 
-def plot_probes(probes: pd.DataFrame) -> Figure:
-    """AUROC by position, accuracy in and out of distribution, and cosine with the logit direction.
+def plot_probe_positions(probes: pd.DataFrame) -> Figure:
+    """AUROC of every probe on the test prompts, position by position.
 
     Args:
         probes: output of `refusal_cliff.probe_evaluation.probe_table`.
     """
-    names, models = list(probes["probe"].unique()), list(probes["model"].unique())
-    last = probes[probes["last_layer"] & (probes["truth"] == "label")]
-    places = _order(last)
-    figure, axes = grid(3, len(models))
-    figure.set_size_inches(figure.get_figwidth() + 1.2, figure.get_figheight())
-    for column, model in enumerate(models):
-        own = last[last["model"] == model]
-        n = own.loc[own["data"] == "test", "n"].max()
-        axes[0, column].set_title(f"{model} (n={n:.0f} test prompts)")
-        _positions(axes[0, column], own, names, places)
-        logistic = own[own["method"] == "logistic"]
-        series = [
-            (label, logistic[(logistic["data"] == data) & (logistic["quantity"] == quantity)], color)
-            for label, data, quantity, color in ACCURACIES
-        ]
-        trained = own[own["quantity"] == "C"].set_index("probe")["position"]
-        _by_probe(axes[1, column], [(*part, trained) for part in series], names, 0.5)
-        cosines = own[own["quantity"] == "cosine_logit"]
-        series = [(label, cosines[cosines["method"] == method], color) for method, (label, color) in METHODS.items()]
-        _by_probe(axes[2, column], [(*part, trained) for part in series], names, 0.0)
-        axes[0, column].set_ylim(-0.02, 1.02)
-        axes[1, column].set_ylim(-0.02, 1.04)
-        axes[2, column].set_ylim(-1.02, 1.02)
-    for ax, label in zip(axes[:, 0], ("AUROC", "accuracy", "cosine with\nlogit direction"), strict=True):
-        ax.set_ylabel(label)
-    for ax in axes[:, -1]:
-        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    own = _at_last_layer(probes)
+    own = own[(own["data"] == "test") & (own["quantity"] == "auroc") & (own["method"] == "logistic")]
+    shown = style.ordered(own, "position", _along(own["position"]))
+    shown = shown.assign(at=shown["position"].astype(str).map(lambda place: SHORT.get(place, place)))
+    layout = {"col": "model", "x": "position", "y": "AUROC", "panel": (3.6, 3.0)}
+    figure, axes = style.estimates(
+        shown, "at", "probe", style.colors_of(shown["probe"], style.PROBES), joined=True, **layout
+    )
+    style.reference(axes, 0.5)
+    for ax in axes.values():
+        ax.tick_params(axis="x", rotation=90)
     return figure
 
 
-def _order(table: pd.DataFrame) -> list[str]:
+def plot_probe_accuracy(probes: pd.DataFrame) -> Figure:
+    """Accuracy of every probe at its own positions: held out, on other prompts, and of a control with shuffled labels.
+
+    Args:
+        probes: as for `plot_probe_positions`.
+    """
+    own = _at_own_positions(probes)
+    pairs = zip(own["data"], own["quantity"], strict=True)
+    own = own.assign(over=[ACCURACIES.get(pair, (None,))[0] for pair in pairs])
+    own = own[own["over"].notna() & (own["method"] == "logistic")]
+    figure, axes = _by_probe(own, dict(ACCURACIES.values()), "accuracy", style.SHARE)
+    style.reference(axes, 0.5, level=True)
+    return figure
+
+
+def plot_probe_directions(probes: pd.DataFrame) -> Figure:
+    """Cosine of every probe, and of the difference of its class means, with the direction of the next token's logit.
+
+    Args:
+        probes: as for `plot_probe_positions`.
+    """
+    own = _at_own_positions(probes)
+    own = own[own["quantity"] == "cosine_logit"].assign(over=own["method"].map({k: v[0] for k, v in METHODS.items()}))
+    figure, axes = _by_probe(own.dropna(subset="over"), dict(METHODS.values()), "cosine with logit direction", (-1, 1))
+    style.reference(axes, 0.0, level=True)
+    return figure
+
+
+def plot_calibration(calibration: pd.DataFrame) -> Figure:
+    """Observed share of positive positions where a probe predicts it; rows are held-out and test prompts.
+
+    The area of a point grows with its requests.
+
+    Args:
+        calibration: calibration table of `tabulate_probes`.
+    """
+    table = style.with_intervals(
+        style.ordered(calibration.assign(row=calibration["data"].map(DATA)), "row", DATA.values())
+    )
+    colors = style.colors_of(table["probe"], style.PROBES)
+    ends = {"ymin": "low", "ymax": "high"}
+    plot = so.Plot(table, x="predicted", y="observed", color="probe", pointsize="n", **ends)
+    plot = plot.scale(color=style.named(colors), pointsize=SIZES).limit(x=style.SHARE, y=style.SHARE)
+    plot = plot.add(so.Range(linewidth=0.9), orient="x", legend=False, pointsize=None)
+    plot = plot.add(so.Dot(alpha=0.8), legend=False, **dict.fromkeys(ends))
+    figure, axes = style.panels(plot, table, "row", "model", x="predicted probability", panel=(2.8, 2.6))
+    style.diagonal(axes)
+    few, most = (f"n={table['n'].agg(name)}" for name in ("min", "max"))
+    looks = dict(
+        zip((few, most), ({"color": style.GREY, "marker": "o", "markersize": size} for size in SIZES), strict=True)
+    )
+    style.legend(figure, colors, **looks)
+    return figure
+
+
+def _by_probe(
+    table: pd.DataFrame, colors: Mapping[str, str], x: str, limits: tuple[float, float]
+) -> tuple[Figure, style.Panels]:
+    """A forest with a line for each probe, with its largest n, and a colour for each value of column `over`."""
+    names = style.colors_of(table["probe"], style.PROBES)
+    n = table.groupby("probe")["n"].max()
+    shown = style.ordered(table, "probe", names)
+    shown = shown.assign(line=[f"{name} (n={n[name]})" for name in shown["probe"].astype(str)])
+    layout = {"col": "model", "x": x, "panel": (2.8, 0.4 * len(names) + 0.5)}
+    return style.estimates(shown, "line", "over", colors, level=True, limits=limits, **layout)
+
+
+def _at_last_layer(probes: pd.DataFrame) -> pd.DataFrame:
+    return probes[probes["last_layer"] & (probes["truth"] == "label")]
+
+
+def _at_own_positions(probes: pd.DataFrame) -> pd.DataFrame:
+    """What is measured of each probe in its last layer where it was trained."""
+    own = _at_last_layer(probes)
+    trained = own[own["quantity"] == "C"].drop_duplicates("probe").set_index("probe")["position"]
+    return own[own["position"] == own["probe"].map(trained)]
+
+
+def _along(positions: pd.Series) -> list[str]:
     """Places in the order of a trace: last_prompt, thinking 1/5 …, boundary -3 …, last_boundary."""
-    found = table["position"].unique()
+    found = positions.unique()
     thinking = sorted(place for place in found if place.startswith("thinking "))
     boundary = sorted(
         (place for place in found if place.startswith("boundary ")), key=lambda place: int(place.split()[1])
     )
     return ["last_prompt", *thinking, *boundary, "last_boundary"]
-
-
-def _positions(ax: Axes, own: pd.DataFrame, names: Sequence[str], places: Sequence[str]) -> None:
-    at = {place: x for x, place in enumerate(places)}
-    auroc = own[(own["data"] == "test") & (own["quantity"] == "auroc") & (own["method"] == "logistic")]
-    auroc = auroc.assign(x=auroc["position"].map(at)).dropna(subset="x")
-    shift = np.linspace(-0.15, 0.15, len(names))
-    for number, name in enumerate(names):
-        part = auroc[auroc["probe"] == name].sort_values("x")
-        errorbars(ax, part.assign(x=part["x"] + shift[number]), "x", f"{name} probe", COLORS[number % len(COLORS)])
-    ax.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
-    first = sum(not place.endswith("boundary") and not place.startswith("boundary") for place in places)
-    ax.axvspan(first - 0.5, len(places) - 0.5, color="0.93", zorder=0, linewidth=0)
-    short = {"last_prompt": "prompt", "last_boundary": "last"}
-    ax.set_xticks(
-        range(len(places)), [short.get(place, place.split()[-1]) for place in places], fontsize=7, rotation=45
-    )
-    ax.set_xlabel("prompt | fifths of thinking | boundary", fontsize=8)
-
-
-def _by_probe(ax: Axes, series: Sequence[tuple], names: Sequence[str], reference: float) -> None:
-    """Points with intervals at each probe, one colour for each series (label, table, colour, own position by probe).
-
-    Ticks give the n of the first series.
-    """
-    shift = np.linspace(-0.2, 0.2, len(series))
-    for offset, (label, table, color, trained) in zip(shift, series, strict=True):
-        own = table[table["position"] == table["probe"].map(trained)]
-        errorbars(ax, own.assign(x=own["probe"].map(names.index) + offset), "x", label, color, joined=False)
-    ax.axhline(reference, color=GREY, linewidth=0.8, linestyle=":")
-    counts = series[0][1].drop_duplicates("probe").set_index("probe")["n"]
-    labels = [f"{name}\nn={counts[name]:.0f}" if name in counts.index else name for name in names]
-    ax.set_xticks(range(len(names)), labels, fontsize=7)
-    ax.set_xlim(-0.5, len(names) - 0.5)
-
-
-def plot_calibration(calibration: pd.DataFrame) -> Figure:
-    """Observed share of positive positions where the probe predicts it, on held-out prompts and on test prompts.
-
-    Args:
-        calibration: calibration table of `tabulate_probes`.
-    """
-    names, models = list(calibration["probe"].unique()), list(calibration["model"].unique())
-    shown = calibration[calibration["n"] >= FEWEST]
-    figure, axes = grid(2, len(models))
-    figure.set_size_inches(figure.get_figwidth() + 1.0, figure.get_figheight())
-    for row, (data, label) in enumerate((("held_out", "held out"), ("test", "test prompts"))):
-        for column, model in enumerate(models):
-            ax, part = axes[row, column], shown[(shown["model"] == model) & (shown["data"] == data)]
-            ax.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
-            for number, name in enumerate(names):
-                points = part[part["probe"] == name].rename(columns={"observed": "value"})
-                errorbars(ax, points, "predicted", f"{name} probe", COLORS[number % len(COLORS)])
-            ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-            if row == 0:
-                ax.set_title(model)
-            else:
-                ax.set_xlabel("predicted probability")
-            if column == 0:
-                ax.set_ylabel(f"{label}\nobserved share")
-    axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-    return figure

@@ -1,349 +1,240 @@
 """Figures of ASR, over-refusal, utility and perplexity side by side. Error bars are 95 % intervals."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import seaborn.objects as so
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from refusal_cliff.outcomes import ALL, RATE_NAMES, VULNERABLE
-from refusal_cliff.plots.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PANEL,
-    PURPLE,
-    SKY,
-    VERMILION,
-    errorbars,
-    grid,
-    legend,
-    plt,
-    ranking_colors,
-    ranking_label,
-)
-from refusal_cliff.rankings import CONTROLS
+from refusal_cliff.plots import style
 from refusal_cliff.variants import pooled_ranking
 
-SELECTORS = {
-    "cliff": VERMILION,
-    "cliff_mean": ORANGE,
-    "spread": "#e377c2",
-    "gradient": GREEN,
-    "loss": "#8c564b",
-    "guard": BLUE,
-    "rule": PURPLE,
-    "random": GREY,
-}
-TUNED_ON = SELECTORS | {"whole": "black"}
 SHOWN_RATES = ("asr", "over_refusal", "utility")
 WITH_PERPLEXITY = (*SHOWN_RATES, "perplexity")
+KINDS = {
+    "base": "base",
+    "ablate": "zero",
+    "mean": "benign mean",
+    "released": "zero, as released",
+    "boundary": "zero, boundary only",
+    "restore": "restored, boundary only",
+    "scale": "scaled by",
+}
+"""What is done to heads, in the order of the figure."""
+TUNED_ON = style.SELECTORS | {"whole": style.BLACK}
+LOOKS = (
+    ("harmful", "recognised", "thinking means to refuse", style.BLUE),
+    ("harmful", "refused", "refused", style.VERMILION),
+    ("benign", "refused", "benign, refused", style.GREY),
+)
+LINE = 0.18
+"""Inches for one line of a forest."""
 
 
 def plot_ablation(ablation: pd.DataFrame) -> Figure:
-    """Rates against the share of heads zeroed, by ranking; the base model is the point at 0 and the dashed line.
+    """Rates against the share of heads zeroed, by ranking; rows are rates, columns models, dotted the base model.
 
-    Rows of panels are rates, columns are models. The random controls are the pools of their draws, whose error bars are
-    over draws and prompts; each draw is a faint point. Doses stand at equal distances. Models whose heads were not
-    ablated are left out, and so are panels of what was not measured.
+    Random controls are the pools of their draws. Models whose heads were not ablated have no panels.
 
     Args:
         ablation: output of `refusal_cliff.ablation_tables.ablation_table`.
     """
-    zeroed = ablation[(ablation["dataset"] == ALL) & ablation["kind"].isin(["base", "ablate"])]
-    zeroed = zeroed[zeroed["model"].isin(zeroed.loc[zeroed["kind"] == "ablate", "model"])]
-    models = list(zeroed["model"].unique())
-    doses = sorted(zeroed["fraction"].unique())
-    zeroed = zeroed.assign(place=zeroed["fraction"].map(doses.index).astype(float))
-    colors = _ranking_colors(zeroed)
-    figure, axes = grid(len(WITH_PERPLEXITY), max(1, len(models)))
-    for column, model in enumerate(models):
-        axes[0, column].set_title(model)
-        own = zeroed[zeroed["model"] == model]
-        counts = own.groupby("fraction")["heads"].max()
-        measured = [rate for rate in WITH_PERPLEXITY if rate in set(own["rate"])]
-        for row, rate in enumerate(WITH_PERPLEXITY):
-            ax, part = axes[row, column], own[own["rate"] == rate]
-            if part.empty:
-                ax.set_axis_off()
-                continue
-            base = part[part["kind"] == "base"]
-            for turn, (ranking, color) in enumerate(colors.items()):
-                shift = (turn - (len(colors) - 1) / 2) * 0.1
-                dosed = part[part["ranking"] == ranking]
-                draws = part[part["ranking"].str.fullmatch(rf"{ranking}\d+")]
-                ax.plot(draws["place"] + shift, draws["value"], "o", color=color, alpha=0.35, markersize=2.5)
-                if len(dosed):
-                    points = pd.concat([base, dosed]).sort_values("fraction")
-                    # Rankings share their doses: without a small shift their error bars would hide each other.
-                    points["shifted"] = points["place"] + shift * (points["place"] > 0)
-                    errorbars(ax, points, "shifted", ranking_label(ranking), color)
-            for value in base["value"]:
-                ax.axhline(value, color=GREY, linestyle="--", linewidth=0.8)
-            last = rate == measured[-1]
-            labels = [f"{100 * dose:g}\n({counts.get(dose, 0)})" for dose in doses]
-            ax.set_xticks(range(len(doses)), labels if last else [])
-            ax.set_xlim(-0.35, len(doses) - 0.65)
-            if column == 0:
-                ax.set_ylabel(RATE_NAMES[rate])
-            if last:
-                ax.set_xlabel("% of heads set to zero (heads)")
-            if rate != "perplexity":
-                ax.set_ylim(-0.03, 1.03)
-                ax.yaxis.set_major_formatter(PercentFormatter(1))
-    legend(figure, axes)
+    pooled = _of_rates(ablation, WITH_PERPLEXITY)
+    zeroed = pooled[(pooled["kind"] == "ablate") & pooled["ranking"].map(_is_pool)].sort_values("fraction")
+    shown = style.ordered(zeroed, "rate", map(RATE_NAMES.get, WITH_PERPLEXITY))
+    shown = shown.assign(
+        dose=(100 * shown["fraction"]).map("{:g}".format), ranking=shown["ranking"].map(style.ranking_label)
+    )
+    colors = {
+        style.ranking_label(name): color for name, color in style.colors_of(zeroed["ranking"], style.RANKINGS).items()
+    }
+    doses = dict.fromkeys(f"{100 * fraction:g}" for fraction in zeroed["fraction"])
+    layout = {"row": "rate", "col": "model", "x": "% of heads set to zero", "share": {"y": "row"}, "panel": (3.0, 1.6)}
+    places = {"x": so.Nominal(order=list(doses))}
+    figure, axes = style.estimates(shown, "dose", "ranking", colors, joined=True, limits=None, scales=places, **layout)
+    _as_shares(axes)
+    _lines(axes, pooled[pooled["kind"] == "base"])
     return figure
 
 
-def plot_interventions(ablation: pd.DataFrame, operating: str, fraction: float) -> Figure:
-    """What can be done to the same heads, and the controls: rates side by side, one row for each intervention.
+def plot_interventions(
+    ablation: pd.DataFrame, selection: pd.DataFrame, operating: str, fraction: float, budget: float
+) -> Figure:
+    """All that was done to a model, side by side: a row of panels for each model, a column for each rate.
+
+    Heads of the operating ranking under every intervention, those of other rankings set to zero, and tunings.
 
     Args:
         ablation: output of `refusal_cliff.ablation_tables.ablation_table`.
-        operating: the ranking whose first heads everything is done to.
-        fraction: share of heads that these are.
+        selection: output of `refusal_cliff.ablation_tables.selection_table`.
+        operating: the ranking whose heads every intervention is on.
+        fraction, budget: share of heads that these are, and of the pool trained on.
     """
-    pooled = ablation[ablation["dataset"] == ALL]
-    at_point = np.isclose(pooled["fraction"], fraction)
-    treated = pooled[at_point & (pooled["ranking"] == operating)]
-    shown = {"base": (pooled[pooled["kind"] == "base"], "black")}
-    for kind, name, color in (
-        ("ablate", "zero", VERMILION),
-        ("mean", "benign mean", VERMILION),
-        ("released", "zero, as released", VERMILION),
-        ("boundary", "zero, boundary only", BLUE),
-        ("restore", "restored, boundary only", BLUE),
-    ):
-        shown[name] = (treated[treated["kind"] == kind], color)
-    for scale in sorted(treated.loc[treated["kind"] == "scale", "scale"].unique()):
-        rows = treated[(treated["kind"] == "scale") & (treated["scale"] == scale)]
-        shown[f"scaled by {scale:g}"] = (rows, PURPLE if scale > 1 else GREEN)
-    for control in CONTROLS:
-        rows = pooled[at_point & (pooled["kind"] == "ablate") & (pooled["ranking"] == control)]
-        shown[f"zero, {control} heads"] = (rows, GREY)
-    models = list(pooled.loc[pooled["kind"] != "base", "model"].unique())
-    return _side_by_side(
-        {
-            model: {
-                name: (rows[rows["model"] == model], color)
-                for name, (rows, color) in shown.items()
-                if (rows["model"] == model).any()
-            }
-            for model in models
-        },
-        WITH_PERPLEXITY,
+    heads, tuned = _of_rates(ablation, WITH_PERPLEXITY), _tunings(selection)
+    at_point = np.isclose(heads["fraction"], fraction) & heads["ranking"].map(_is_pool)
+    compared = heads["kind"].isin(["base", "ablate"]) | (heads["ranking"] == operating)
+    heads = heads[(at_point | (heads["kind"] == "base")) & compared].sort_values("scale")
+    colors = style.colors_of(
+        heads["ranking"],
+        {"none": style.BLACK, operating: style.RANKINGS.get(operating, style.VERMILION)} | style.RANKINGS,
     )
+    heads = style.ordered(style.ordered(heads, "ranking", colors), "kind", KINDS)
+    heads = heads.assign(
+        what=[_done(row) for row in heads.itertuples()], color=heads["ranking"].astype(str).map(colors)
+    )
+    tuned = tuned[np.isclose(tuned["budget"], budget) | (tuned["selector"] == "whole")]
+    tuned = style.ordered(tuned, "selector", TUNED_ON)
+    selector = tuned["selector"].astype(str)
+    tuned = tuned.assign(what="tuned: " + selector.replace("whole", "whole pool"), color=selector.map(TUNED_ON))
+    both = pd.concat([heads, tuned])
+    treated = both.loc[both["what"] != "base", "model"]
+    shown = style.ordered(both[both["model"].isin(treated)], "rate", map(RATE_NAMES.get, WITH_PERPLEXITY))
+    shown = style.ordered(style.ordered(shown, "what", both["what"]), "model", both["model"])
+    colors = dict(zip(both["what"], both["color"], strict=True))
+    panel = (2.4, LINE * shown["what"].nunique() + 0.2)
+    layout = {"row": "model", "col": "rate", "panel": panel, "share": {"x": "col"}}
+    figure, axes = style.estimates(shown, "what", "what", colors, level=True, limits=None, **layout)
+    _as_shares(axes, level=True)
+    return figure
+
+
+def _done(row: NamedTuple) -> str:
+    """What was done to the heads of a row of the ablation table."""
+    if row.kind == "ablate":
+        return f"zero: {style.ranking_label(row.ranking)}"
+    return f"scaled by {row.scale:g}" if row.kind == "scale" else KINDS[row.kind]
 
 
 def plot_selection(selection: pd.DataFrame) -> Figure:
-    """Rates after tuning against the number of training examples, by selector; lines join the means over seeds.
+    """Rates after tuning against the number of training examples, by selector; rows are rates, columns models.
 
-    The base model is the dashed line, the whole pool the dotted one.
+    Dotted is the base model, dashed the whole pool.
 
     Args:
-        selection: model, selector, budget, examples, seed, dataset, rate, value, low, high.
+        selection: output of `refusal_cliff.ablation_tables.selection_table`: pools of seeds are shown.
     """
-    single = _single_seeds(selection)
-    pooled = single[single["dataset"] == ALL]
-    figure, axes, models = _rates_by_model(pooled)
-    for column, model in enumerate(models):
-        for row, rate in enumerate(SHOWN_RATES):
-            ax, part = axes[row, column], pooled[(pooled["model"] == model) & (pooled["rate"] == rate)]
-            for place, (selector, color) in enumerate(SELECTORS.items()):
-                own = part[part["selector"] == selector]
-                if own.empty:
-                    continue
-                # Selectors are compared at equal sizes: without a small shift their error bars would hide each other.
-                own = own.assign(shifted=own["examples"] * 1.04 ** (place - 1.5))
-                mean = own.groupby("budget")[["shifted", "value"]].mean()
-                ax.plot(mean["shifted"], mean["value"], color=color, label=selector)
-                errorbars(ax, own, "shifted", None, color, joined=False)
-            for selector, style, label in (("none", "--", "base"), ("whole", ":", "whole pool")):
-                value = part.loc[part["selector"] == selector, "value"].mean()
-                ax.axhline(value, color="black", linestyle=style, linewidth=1, label=label)
-            ax.set_xscale("log")
-            sizes = sorted(part.loc[part["selector"].isin(SELECTORS), "examples"].unique())
-            ax.set_xticks(sizes, [f"{size:g}" for size in sizes])
-            ax.minorticks_off()
-            if row == len(SHOWN_RATES) - 1:
-                ax.set_xlabel("training examples")
-    legend(figure, axes)
+    pooled = _tunings(selection)
+    chosen = pooled[pooled["selector"].isin(style.SELECTORS)].sort_values("examples")
+    shown = style.ordered(chosen, "rate", map(RATE_NAMES.get, SHOWN_RATES))
+    sizes = {"x": so.Nominal(order=[f"{size:g}" for size in chosen["examples"].unique()])}
+    shown = shown.assign(size=shown["examples"].map("{:g}".format))
+    layout = {"row": "rate", "col": "model", "x": "training examples", "panel": (3.4, 1.9)}
+    colors = style.colors_of(chosen["selector"], style.SELECTORS)
+    figure, axes = style.estimates(shown, "size", "selector", colors, joined=True, scales=sizes, **layout)
+    _as_shares(axes)
+    _lines(axes, pooled[pooled["selector"] == "none"])
+    _lines(axes, pooled[pooled["selector"] == "whole"], "--")
     return figure
 
 
 def plot_tuning(selection: pd.DataFrame) -> Figure:
-    """Rates along the training, by selector: one row of panels for each number of examples and model.
+    """Rates along the training, by selector: one row of panels for each model and number of examples.
 
-    Columns are what is not refused of each harmful dataset, and over-refusal. The base model is the point at 0 and the
-    dashed line, the whole pool is in every row. Error bars are over seeds and prompts.
+    Columns are what is not refused of each harmful dataset, and over-refusal. Every curve starts at the base model; the
+    whole pool is in every row.
 
     Args:
         selection: as for `plot_selection`, with steps.
     """
     pooled = selection[selection["seed"].astype(str) == ALL]
-    harmful = pooled[(pooled["rate"] == "not_refused") & ~pooled["dataset"].isin([ALL, VULNERABLE])]
-    columns = [(dataset, "not_refused") for dataset in harmful["dataset"].unique()] + [(ALL, "over_refusal")]
-    chosen = pooled[pooled["selector"].isin(SELECTORS)]
-    rows = list(chosen[["model", "examples"]].drop_duplicates().sort_values("examples").itertuples(index=False))
-    figure, axes = grid(max(1, len(rows)), len(columns))
-    for ax, (dataset, rate) in zip(axes[0], columns, strict=True):
-        ax.set_title(f"{dataset}: {RATE_NAMES[rate]}")
-    for selector, color in TUNED_ON.items():
-        # Not every row of panels has every selector; the legend is of them all.
-        if selector in set(pooled["selector"]):
-            axes[0, 0].plot([], [], "o-", color=color, label=selector)
-    for (model, examples), panels in zip(rows, axes, strict=False):
+    harmful = (pooled["rate"] == "not_refused") & ~pooled["dataset"].isin([ALL, VULNERABLE])
+    pooled = pooled[harmful | ((pooled["rate"] == "over_refusal") & (pooled["dataset"] == ALL))]
+    chosen = pooled[pooled["selector"].isin(style.SELECTORS)]
+    parts = []
+    for (model, examples), part in chosen.groupby(["model", "examples"], sort=False):
         own = pooled[pooled["model"] == model]
-        base = own[own["selector"] == "none"]
-        for (dataset, rate), ax in zip(columns, panels, strict=True):
-            part = own[(own["dataset"] == dataset) & (own["rate"] == rate)]
-            start = base[(base["dataset"] == dataset) & (base["rate"] == rate)]
-            for place, (selector, color) in enumerate(TUNED_ON.items()):
-                size = part["examples"] == examples if selector in SELECTORS else part["examples"] > 0
-                points = pd.concat([start, part[(part["selector"] == selector) & size].sort_values("steps")])
-                if len(points) > len(start):
-                    # Selectors stand at the same steps: without a small shift error bars would hide each other.
-                    points = points.assign(shifted=points["steps"] * (1 + 0.015 * place))
-                    errorbars(ax, points, "shifted", None, color)
-            ax.axhline(start["value"].mean(), color="black", linestyle="--", linewidth=1, label="base")
-            ax.set_ylim(-0.03, 1.03)
-        panels[0].set_ylabel(f"{model}\n{examples:g} examples")
-    for ax in axes[-1]:
-        ax.set_xlabel("steps")
-    legend(figure, axes)
+        whole, base = (own[own["selector"] == selector] for selector in ("whole", "none"))
+        trained = pd.concat([part, whole])
+        starts = [base.assign(selector=selector) for selector in trained["selector"].unique()]
+        parts.append(pd.concat([*starts, trained]).assign(row=f"{model}\n{examples:g} examples"))
+    shown = style.ordered(pd.concat(parts) if parts else chosen.assign(row=""), "rate", ("not_refused", "over_refusal"))
+    shown = shown.assign(col=shown["dataset"] + ": " + shown["rate"].astype(str).map(RATE_NAMES))
+    steps = {"x": so.Nominal(order=[f"{step:g}" for step in sorted(shown["steps"].unique())])}
+    shown = shown.assign(step=shown["steps"].map("{:g}".format))
+    layout = {"row": "row", "col": "col", "x": "steps", "panel": (2.8, 1.7)}
+    colors = style.colors_of(shown["selector"], TUNED_ON)
+    figure, axes = style.estimates(shown, "step", "selector", colors, joined=True, scales=steps, **layout)
+    _as_shares(axes)
     return figure
 
 
-def plot_tradeoffs(ablation: pd.DataFrame, selection: pd.DataFrame, fraction: float, budget: float) -> Figure:
-    """ASR, over-refusal and utility side by side, at the operating points of the claims.
+def plot_kept_thinking(kept: pd.DataFrame) -> Figure:
+    """Rates, and final scores by probe, against the kept thinking fraction; columns are models that answered anew.
 
     Args:
-        ablation, selection: as for `plot_ablation` and `plot_selection`.
-        fraction, budget: share of heads ablated, and of the pool trained on.
+        kept: output of `refusal_cliff.cliff_tables.kept_thinking_table`.
     """
-    zeroed, tuned = ablation[ablation["kind"].isin(["base", "ablate"])], _single_seeds(selection)
-    shown = {"base": (zeroed, {"ranking": "none"}, "black")}
-    shown |= {
-        f"ablate {100 * fraction:g} %, {ranking_label(name)}": (zeroed, {"ranking": name, "fraction": fraction}, color)
-        for name, color in _ranking_colors(zeroed).items()
-    }
-    shown |= {
-        f"tune {100 * budget:g} %, {selector}": (tuned, {"selector": selector, "budget": budget}, color)
-        for selector, color in SELECTORS.items()
-    }
-    shown["tune, whole pool"] = (tuned, {"selector": "whole"}, SKY)
-
-    measured = {
-        model: {
-            name: (rows, color)
-            for name, (table, wanted, color) in shown.items()
-            if len(rows := _rows_of(model, table, wanted))
-        }
-        for model in ablation["model"].unique()
-    }
-    return _side_by_side(measured, SHOWN_RATES)
-
-
-def _ranking_colors(ablation: pd.DataFrame) -> dict[str, str]:
-    """Colours of the rankings whose heads were ablated, without single draws of a control."""
-    rankings = ablation.loc[ablation["kind"] == "ablate", "ranking"]
-    return ranking_colors(ranking for ranking in rankings if pooled_ranking(ranking) == ranking)
-
-
-def _single_seeds(selection: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the base models and of finished single tunings, without the pools of a tuning's seeds."""
-    finished = (selection["seed"].astype(str) != ALL) & (selection["steps"] == selection["steps"].max())
-    return selection[(selection["selector"] == "none") | finished]
-
-
-def _side_by_side(measured: Mapping[str, Mapping[str, tuple[pd.DataFrame, str]]], rates: Sequence[str]) -> Figure:
-    """One row of panels per model, one column per rate, one line per named row set with its colour."""
-    heights = [len(found) for found in measured.values()] or [1]
-    figure, axes = plt.subplots(
-        len(heights),
-        len(rates),
-        figsize=(PANEL[0] * len(rates), 0.6 + sum(0.22 * height + 0.3 for height in heights)),
-        height_ratios=heights,
-        sharex="col",
-        sharey="row",
-        squeeze=False,
+    kept = kept[kept["model"].isin(kept.loc[kept["variant"] != "base", "model"])]
+    rows = {"asr": "ASR", "over_refusal": "Over-refusal"}
+    score = "final score\n" + kept["label"] + " prompts"
+    shown = kept.assign(
+        row=kept["quantity"].map(rows).fillna(score),
+        by=kept["quantity"].str.removeprefix("final_").where(kept["quantity"].str.startswith("final_"), "responses"),
+        share=kept["kept"].map("{:g}".format).where(kept["variant"] != "base", "own run"),
     )
-    for row, (model, found) in enumerate(measured.items()):
-        for column, rate in enumerate(rates):
-            ax = axes[row, column]
-            if not any((rows["rate"] == rate).any() for rows, _ in found.values()):
-                ax.set_axis_off()
-            for place, (rows, color) in enumerate(found.values()):
-                part = rows[rows["rate"] == rate]
-                spread = np.linspace(-0.15, 0.15, len(part)) if len(part) > 1 else [0.0]
-                for point, shift in zip(part.itertuples(), spread, strict=False):
-                    bars = np.clip([[point.value - point.low], [point.high - point.value]], 0, None)
-                    ax.errorbar(point.value, place + shift, xerr=bars, fmt="o", color=color)
-            if row == 0:
-                ax.set_title(RATE_NAMES[rate])
-            if column == 0:
-                # Level, because a model with one line is not as high as its name is long.
-                ax.set_ylabel(model, fontweight="bold", rotation=0, horizontalalignment="right")
-            ax.set_yticks(range(len(found)), list(found))
-            ax.set_ylim(len(found) - 0.5, -0.5)
-            if rate != "perplexity":
-                ax.xaxis.set_major_formatter(PercentFormatter(1))
-                ax.set_xlim(-0.03, 1.03)
-    return figure
-
-
-def _rows_of(model: str, table: pd.DataFrame, wanted: Mapping[str, Any]) -> pd.DataFrame:
-    """Rows of `table` over all datasets of one model, where every wanted column has its value."""
-    rows = table[(table["model"] == model) & (table["dataset"] == ALL)]
-    for name, value in wanted.items():
-        rows = rows[np.isclose(rows[name], value) if name in ("fraction", "budget") else rows[name] == value]
-    return rows
-
-
-def _rates_by_model(table: pd.DataFrame) -> tuple[Figure, np.ndarray, list[str]]:
-    """One row of panels per rate and one column per model of `table`, titled and on one scale."""
-    models = list(table["model"].unique())
-    figure, axes = grid(len(SHOWN_RATES), max(1, len(models)))
-    for row, rate in enumerate(SHOWN_RATES):
-        axes[row, 0].set_ylabel(RATE_NAMES[rate])
-        for ax in axes[row]:
-            ax.set_ylim(-0.03, 1.03)
-            ax.yaxis.set_major_formatter(PercentFormatter(1))
-    for ax, model in zip(axes[0], models, strict=False):
-        ax.set_title(model)
-    return figure, axes, models
+    shown = style.ordered(shown, "row", [*rows.values(), "final score\nharmful prompts", "final score\nbenign prompts"])
+    shown = shown.assign(row=shown["row"].astype(str))[shown["quantity"] != "refusal"]
+    shares = {"x": so.Nominal(order=[*sorted(set(shown["share"]) - {"own run"}, key=float), "own run"])}
+    colors = {"responses": style.BLACK} | style.colors_of(shown.loc[shown["by"] != "responses", "by"], style.PROBES)
+    layout = {"row": "row", "col": "model", "x": "kept thinking fraction", "panel": (3.0, 1.6)}
+    return style.estimates(shown, "share", "by", colors, joined=True, scales=shares, **layout)[0]
 
 
 def plot_finetuning(looks: pd.DataFrame) -> Figure:
     """Shares of watched prompts along fine-tuning; a panel for each family.
 
-    A thin line is one model, the thick one the mean of its family. Harmful prompts are drawn whole, over-refusal of
-    benign ones dashed.
+    A thin line is one model, the thick one the mean of its family.
 
     Args:
         looks: output of `refusal_cliff.looks_table.looks_table`.
     """
-    families = list(looks["family"].unique())
-    figure, axes = grid(1, len(families))
-    drawn = (
-        ("harmful", "recognised", "thinking means to refuse", BLUE, "-"),
-        ("harmful", "refused", "refused", VERMILION, "-"),
-        ("benign", "refused", "benign, refused", GREY, "--"),
-    )
-    for ax, family in zip(axes[0], families, strict=True):
+    names = {(label, quantity): name for label, quantity, name, _ in LOOKS}
+    pairs = zip(looks["label"], looks["quantity"], strict=True)
+    shown = looks.assign(name=[names.get(pair) for pair in pairs]).dropna(subset=["name", "value"])
+    colors = {name: color for *_, name, color in LOOKS}
+    plot = so.Plot(shown.reset_index(drop=True), x="step", y="value", color="name").scale(color=style.named(colors))
+    plot = plot.add(so.Line(linewidth=0.7, alpha=0.5), group="model", legend=False)
+    plot = plot.add(so.Line(marker="o", pointsize=4), so.Agg(), legend=False).limit(y=style.SHARE)
+    figure, axes = style.panels(plot, shown, col="family", x="step", y="share of prompts")
+    for (_, family), ax in axes.items():
         own = looks[looks["family"] == family]
-        for label, quantity, name, color, style in drawn:
-            part = own[(own["label"] == label) & (own["quantity"] == quantity)]
-            for _, line in part.groupby("model"):
-                ax.plot(line["step"], line["value"], style, color=color, linewidth=0.7, alpha=0.5)
-            mean = part.groupby("step")["value"].mean()
-            ax.plot(mean.index, mean, style, marker="o", color=color, label=name)
-        asked = own.groupby("label")["n"].max()
-        n = ", ".join(f"{count} {label}" for label, count in asked.items())
-        ax.set(title=f"{family} ({own['model'].nunique()} models)", xlabel=f"step (n = {n})", ylim=(-0.03, 1.03))
-    axes[0, 0].set_ylabel("share of prompts")
-    legend(figure, axes)
+        n = ", ".join(f"{count} {label}" for label, count in own.groupby("label")["n"].max().items())
+        ax.set(title=f"{family} ({own['model'].nunique()} models)", xlabel=f"step (n = {n})")
+    style.legend(figure, colors)
     return figure
+
+
+def _of_rates(table: pd.DataFrame, rates: Sequence[str]) -> pd.DataFrame:
+    """The rows over all datasets, of some rates, which have the names that people call them by."""
+    chosen = table[(table["dataset"] == ALL) & table["rate"].isin(rates)]
+    return chosen.assign(rate=chosen["rate"].map(RATE_NAMES))
+
+
+def _tunings(selection: pd.DataFrame) -> pd.DataFrame:
+    """Rates of the base models and of finished tunings: the pools of their seeds."""
+    finished = (selection["steps"] == selection["steps"].max()) | (selection["selector"] == "none")
+    return _of_rates(selection[finished & (selection["seed"].astype(str) == ALL)], SHOWN_RATES)
+
+
+def _is_pool(ranking: str) -> bool:
+    """Whether a ranking is not a single draw of a control."""
+    return pooled_ranking(ranking) == ranking
+
+
+def _as_shares(axes: style.Panels, *, level: bool = False) -> None:
+    """Percent on the axes of all rates; perplexity is none."""
+    for names, ax in axes.items():
+        if RATE_NAMES["perplexity"] not in names:
+            (ax.xaxis if level else ax.yaxis).set_major_formatter(PercentFormatter(1))
+            (ax.set_xlim if level else ax.set_ylim)(style.SHARE)
+
+
+def _lines(axes: style.Panels, table: pd.DataFrame, dashes: str = ":") -> None:
+    """A line at the value of each panel's rate and model."""
+    for row in table.itertuples():
+        if ax := axes.get((row.rate, row.model)):
+            ax.axhline(row.value, color=style.BLACK, linewidth=0.9, linestyle=dashes, zorder=0)

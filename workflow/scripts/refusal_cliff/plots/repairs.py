@@ -2,16 +2,22 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from refusal_cliff.outcomes import ALL, RATE_NAMES
-from refusal_cliff.plots.style import BLUE, GREEN, GREY, ORANGE, PANEL, PURPLE, SKY, VERMILION, plt
+from refusal_cliff.plots import style
 from refusal_cliff.repairs import NONE, is_control
 
-KIND_COLORS = {"ablate": VERMILION, "minimal": ORANGE, "first": PURPLE, "steer": BLUE, "tune": GREEN, "both": SKY}
+KIND_COLORS = {
+    "ablate": style.VERMILION,
+    "minimal": style.ORANGE,
+    "first": style.PURPLE,
+    "steer": style.BLUE,
+    "tune": style.GREEN,
+    "both": style.SKY,
+}
 
 
 def plot_repairs(repairs: pd.DataFrame, matched: pd.DataFrame, families: Mapping[str, str]) -> Figure:
@@ -28,45 +34,39 @@ def plot_repairs(repairs: pd.DataFrame, matched: pd.DataFrame, families: Mapping
     """
     doses = repairs.assign(family=repairs["model"].map(families))
     doses = doses[doses["rate"].isin(["not_refused", "over_refusal"])]
-    doses = doses.pivot_table(index=["family", "repair", "dose"], columns="rate", values="value")
+    doses = doses.pivot_table(index=["family", "repair", "dose"], columns="rate", values="value").reset_index()
     chosen = matched[(matched["model"] == ALL) & matched["operating"] & (matched["against"] == NONE)]
-    chosen = chosen[chosen["rate"] == "not_refused"]
+    chosen = style.with_intervals(chosen[chosen["rate"] == "not_refused"])
     shown = list(chosen["family"].unique()) or [""]
     heights = [max(4, int((chosen["family"] == family).sum())) for family in shown]
-    figure, axes = plt.subplots(
-        len(shown),
-        2,
-        figsize=(PANEL[0] * 2.6, 0.8 + sum(0.24 * height + 0.5 for height in heights)),
-        height_ratios=heights,
-        squeeze=False,
-    )
+    size = style.canvas(1, 1, (8.0, sum(0.24 * height + 0.5 for height in heights)))
+    figure, axes = style.plt.subplots(len(shown), 2, figsize=size, height_ratios=heights, squeeze=False)
     for (left, right), family in zip(axes, shown, strict=True):
         own = chosen[chosen["family"] == family].sort_values("value", ascending=False, kind="stable")
-        curves = doses.loc[doses.index.get_level_values("family") == family].reset_index()
+        curves = doses[doses["family"] == family]
         base = curves[curves["repair"] == NONE]
         for repair, curve in curves[curves["repair"] != NONE].groupby("repair", sort=False):
             points = pd.concat([base, curve.sort_values("dose")])
-            style = {"color": _color(repair), "alpha": 0.8, "markersize": 3}
-            left.plot(points["over_refusal"], points["not_refused"], "o-", **style)
+            look = {"color": _color(repair), "alpha": 0.8, "markersize": 3}
+            left.plot(points["over_refusal"], points["not_refused"], "o-", **look)
         left.plot(base["over_refusal"], base["not_refused"], "o", color="black")
         left.set(title=family, xlabel=RATE_NAMES["over_refusal"], ylabel=RATE_NAMES["not_refused"])
         for bound in own["bound"].unique():
-            left.axvline(bound, color=GREY, linestyle=":", linewidth=1)
+            left.axvline(bound, color=style.GREY, linestyle=":", linewidth=1)
         for place, row in enumerate(own.itertuples()):
-            bars = np.clip([[row.value - row.low], [row.high - row.value]], 0, None)
-            right.errorbar(row.value, place, xerr=bars, fmt="o", color=_color(row.repair))
+            right.plot([row.low, row.high], [place, place], color=_color(row.repair), linewidth=1)
+            right.plot(row.value, place, "o", color=_color(row.repair))
         right.yaxis.tick_right()  # first: labels of the other side are other labels
         right.set_yticks(range(len(own)), [f"{row.repair}, {row.dose:.3g}" for row in own.itertuples()])
         for label, picked in zip(right.get_yticklabels(), own["picked"], strict=True):
             label.set_fontweight("bold" if picked else "normal")
-        right.set_ylim(-0.5, len(own) - 0.5)
-        right.set_xlabel(f"{RATE_NAMES['not_refused']}, at equal over-refusal")
+        right.set(ylim=(-0.5, len(own) - 0.5), xlabel=f"{RATE_NAMES['not_refused']}, at equal over-refusal")
         for axis in (left.xaxis, left.yaxis, right.xaxis):
             axis.set_major_formatter(PercentFormatter(1))
-        left.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-        right.set_xlim(-0.03, 1.03)
+        left.set(xlim=style.SHARE, ylim=style.SHARE)
+        right.set_xlim(style.SHARE)
     return figure
 
 
 def _color(repair: str) -> str:
-    return GREY if is_control(repair) else KIND_COLORS.get(repair.partition(" ")[0], "black")
+    return style.GREY if is_control(repair) else KIND_COLORS.get(repair.partition(" ")[0], "black")

@@ -5,6 +5,7 @@ from random import Random
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import PathCollection
 from project import copy_project, snakemake
 
 from refusal_cliff.actions import CHAT, check_patterns, parse_action
@@ -301,8 +302,8 @@ def test_the_figure_shows_every_model_in_both_formats(prompts):
     assert axes[0, 0].get_title() == "cliff: n=3 to 6" and axes[0, 1].get_title() == "aligned: n=3 to 6"
     ticks = [tick.get_text() for tick in axes[3, 0].get_xticklabels()]
     assert ticks == ["base", "ablate\ncausal\n0.03", "ablate\nrandom\n0.03"]
-    points = axes[0, 0].collections[-1].get_offsets()
-    own = points[points[:, 0] < 0.5]
+    drawn = [part.get_offsets() for part in axes[0, 0].collections if isinstance(part, PathCollection)]
+    own = np.concatenate([points[points[:, 0] < 0.5] for points in drawn])
     assert sorted(own[:, 1]) == pytest.approx([0.5] * 2 + [2 / 3] * 2)
     assert len(set(own[:, 0].round(6))) == 4
     legend = [text.get_text() for text in figure.legends[0].get_texts()]

@@ -227,11 +227,12 @@ def test_figures_say_n_and_survive_missing_parts(measured, tmp_path):
     runs = [synthetic.cliffs(flawed).assign(variant=variant) for variant in ("base", "keep-0")]
     kept = kept_thinking_table(pd.concat(runs), flawed, seed=0)
     refits = refit_table(synthetic.refits(flawed, {0: 0.9, 1: 0.1}), flawed, seed=0)
+    varied = measured.assign(thinking_tokens=range(len(measured)))
     texts = {}
     for name, figure in (
         ("cliffs", plot_cliffs(cliff_table(measured, seed=0), refits)),
         ("families", plot_families(cliff_table(measured, seed=0), "paper")),
-        ("cliff_length", plot_cliff_length(length_table(measured, seed=0))),
+        ("cliff_length", plot_cliff_length(length_table(varied, seed=0))),
         ("kept_thinking", plot_kept_thinking(kept)),
         ("none", plot_kept_thinking(kept.head(0))),
     ):

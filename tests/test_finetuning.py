@@ -213,4 +213,4 @@ def test_the_table_of_looks_counts_what_is_recognised_and_not_refused():
     axes = plot_finetuning(table).axes
     assert axes[0].get_title() == "m (1 models)"
     assert axes[0].get_xlabel() == "step (n = 2 benign, 4 harmful)"
-    assert [line.get_ydata().tolist() for line in axes[0].lines if line.get_label() == "refused"] == [[0.25]]
+    assert [0.25] in [line.get_ydata().tolist() for line in axes[0].lines]

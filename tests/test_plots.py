@@ -200,7 +200,7 @@ def test_points_are_pools_of_seeds():
 
 def test_tuning_is_drawn_step_by_step_from_the_base_model_on():
     figure = plot_tuning(selection())
-    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["0", "10", "30"]
+    assert [tick.get_text() for tick in figure.axes[-1].get_xticklabels()] == ["0", "10", "30"]
     assert {len(line.get_xdata()) for line in figure.axes[0].lines} == {3}
     assert figure.axes[0].get_title() == "all: Over-refusal"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cliff", "random", "whole"]

@@ -126,9 +126,8 @@ def plot_head_intervals(heads: pd.DataFrame) -> Figure:
     heads = style.ordered(heads, "ranking", style.colors_of(heads["ranking"], style.RANKINGS)).astype({"ranking": str})
     first = heads[heads["rank"] <= heads.groupby(["model", "ranking"])["rank"].transform("min") + TOP - 1]
     kind = np.select([_planted(first), first["p_holm"] < 0.05], [PLANTED, CLEAR], UNCLEAR)
-    n = first.groupby("model")["n"].transform("max")
     table = first.rename(columns={"effect": "value"}).assign(
-        kind=kind, row=first["ranking"].map(style.ranking_label), col=first["model"] + n.map(" (n={:g})".format)
+        kind=kind, row=first["ranking"].map(style.ranking_label), col=style.with_n(first, "model")
     )
     layout = {"x": "effect on the refusal logit", "panel": (2.8, 1.9), "share": {"x": "row", "y": False}}
     figure, axes = style.estimates(
@@ -160,7 +159,7 @@ def plot_targets(targets: pd.DataFrame) -> Figure:
         row=("change in " + shown["other"]).where(change, "agreement of the targets"),
         what=("first heads by " + shown["target"]).where(change, named_quantities),
         measure=shown["measure"].map(lambda name: style.LABELS.get(name, name).replace(", ", ",\n")),
-        col=shown["model"] + " (n=" + shown.groupby("model")["n"].transform("max").map("{:g}".format) + ")",
+        col=style.with_n(shown, "model"),
     ).sort_values("row", kind="stable")
     colors = dict(zip(named_quantities.dropna().unique(), (style.GREEN, style.GREY), strict=False))
     colors |= dict(zip(sorted(shown.loc[change, "what"].unique()), (style.VERMILION, style.BLUE), strict=False))
@@ -177,11 +176,10 @@ def plot_attention(attention: pd.DataFrame) -> Figure:
         attention: model, group, query, span, quantity, value, low, high, n.
     """
     own = attention[(attention["query"] == "last_boundary") & (attention["quantity"] == "mass")]
-    n = own.groupby("model")["n"].transform("max")
     own = own.assign(
         span=own["span"].map(SPANS),
         group=own["group"].map({key: name for key, (name, _) in GROUPS.items()}),
-        col=own["model"] + n.map(" (n={:g})".format),
+        col=style.with_n(own, "model"),
     )
     shown = style.ordered(own.dropna(subset=["group", "value"]), "span", SPANS.values())
     layout = {"col": "col", "y": "attention mass", "panel": (3.0, 2.6)}

@@ -29,10 +29,9 @@ def plot_monitors(monitors: pd.DataFrame, probe: str) -> Figure:
     shown = style.ordered(_of_probe(own, probe), "monitor", MONITORS)
     positives = monitors[monitors["quantity"].str.startswith("tpr")].groupby("model")["n"].max()
     shown = shown.assign(col=[f"{model}\n{positives[model]:.0f} harmful responses" for model in shown["model"]])
-    n = shown.groupby("population")["n"].max()
-    names = {population: f"{population} (n={n[population]})" for population in COLORS if population in n}
-    shown = shown.assign(over=shown["population"].map(names))
-    colors = {names[population]: COLORS[population] for population in names}
+    shown = style.ordered(shown, "population", POPULATIONS)
+    shown = style.ordered(shown.assign(over=style.with_n(shown, "population")), "monitor", MONITORS)
+    colors = dict(zip(shown["over"], shown["population"].astype(str).map(COLORS), strict=True))
     layout = {"col": "col", "x": "AUROC", "panel": (2.8, 2.2)}
     figure, axes = style.estimates(shown, "monitor", "over", colors, level=True, limits=(0, 1.02), **layout)
     style.reference(axes, 0.5, level=True)
@@ -49,7 +48,11 @@ def plot_monitor_roc(curves: pd.DataFrame, probe: str) -> Figure:
     table = style.ordered(style.ordered(_of_probe(curves, probe), "monitor", MONITORS), "population", POPULATIONS)
     table = table.reset_index(drop=True).astype({"fpr": float, "tpr": float})
     colors = style.colors_of(table["monitor"], MONITORS)
-    plot = so.Plot(table, x="fpr", y="tpr", color="monitor").scale(color=style.named(colors)).limit(x=(0, 1), y=(0, 1))
+    plot = (
+        so.Plot(table, x="fpr", y="tpr", color="monitor")
+        .scale(color=style.named(colors))
+        .limit(x=style.SHARE, y=style.SHARE)
+    )
     plot = plot.add(so.Path(linewidth=1.2), legend=False)
     figure, axes = style.panels(plot, table, "population", "model", x="false positive rate", panel=(2.6, 2.4))
     style.diagonal(axes)

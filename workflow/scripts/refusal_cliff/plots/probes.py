@@ -100,9 +100,8 @@ def _by_probe(
 ) -> tuple[Figure, style.Panels]:
     """A forest with a line for each probe, with its largest n, and a colour for each value of column `over`."""
     names = style.colors_of(table["probe"], style.PROBES)
-    n = table.groupby("probe")["n"].max()
     shown = style.ordered(table, "probe", names)
-    shown = shown.assign(line=[f"{name} (n={n[name]})" for name in shown["probe"].astype(str)])
+    shown = shown.assign(line=style.with_n(shown, "probe"))
     layout = {"col": "model", "x": x, "panel": (2.8, 0.4 * len(names) + 0.5)}
     return style.estimates(shown, "line", "over", colors, level=True, limits=limits, **layout)
 

@@ -109,6 +109,12 @@ def ordered(table: pd.DataFrame, column: str, names: Iterable[str]) -> pd.DataFr
     return chosen.assign(**{column: pd.Categorical(chosen[column], names)}).sort_values(column, kind="stable")
 
 
+def with_n(table: pd.DataFrame, column: str) -> list[str]:
+    """The names in `column`, each with the largest n that it has: planted (n=20)."""
+    n = table.groupby(column, observed=True)["n"].max()
+    return [f"{name} (n={n[name]:.0f})" for name in table[column]]
+
+
 def ranking_label(ranking: str) -> str:
     """What people call a ranking: its measure, after its target if that is not the probe."""
     measure = next((name for name in LABELS if ranking.endswith(name)), "")

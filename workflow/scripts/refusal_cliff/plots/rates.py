@@ -118,7 +118,7 @@ def plot_selection(selection: pd.DataFrame) -> Figure:
         selection: output of `refusal_cliff.ablation_tables.selection_table`: pools of seeds are shown.
     """
     pooled = _tunings(selection)
-    chosen = pooled[pooled["selector"].isin(style.SELECTORS)].sort_values("examples")
+    chosen = pooled[~pooled["selector"].isin(["none", "whole"])].sort_values("examples")
     shown = style.ordered(chosen, "rate", map(RATE_NAMES.get, SHOWN_RATES))
     sizes = {"x": so.Nominal(order=[f"{size:g}" for size in chosen["examples"].unique()])}
     shown = shown.assign(size=shown["examples"].map("{:g}".format))
@@ -143,7 +143,7 @@ def plot_tuning(selection: pd.DataFrame) -> Figure:
     pooled = selection[selection["seed"].astype(str) == ALL]
     harmful = (pooled["rate"] == "not_refused") & ~pooled["dataset"].isin([ALL, VULNERABLE])
     pooled = pooled[harmful | ((pooled["rate"] == "over_refusal") & (pooled["dataset"] == ALL))]
-    chosen = pooled[pooled["selector"].isin(style.SELECTORS)]
+    chosen = pooled[~pooled["selector"].isin(["none", "whole"])]
     parts = []
     for (model, examples), part in chosen.groupby(["model", "examples"], sort=False):
         own = pooled[pooled["model"] == model]

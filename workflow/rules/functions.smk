@@ -495,12 +495,16 @@ SECTION_5 = "5. Selection and tuning (section 5)"
 APPENDIX = "6. Appendix"
 
 
+LETTERS = {section: iter("abcdefghijklmnop") for section in (SECTION_3, SECTION_4, SECTION_5, APPENDIX)}
+
+
 def figure(name, label, section):
-    """The files of a figure, with its place in the report; a job may draw several."""
+    """The files of a figure, with its place in the report, which sorts by label; a job may draw several."""
     bare = name.removeprefix("{grid}")
     files = {suffix: f"<results>/figures/{name}.{suffix}" for suffix in ("svg", "pdf")}
     FIGURES.extend(files.values())
-    place = {"caption": f"../report/figure_{bare}.rst", "category": section, "labels": {"figure": label}}
+    place = {"caption": f"../report/figure_{bare}.rst", "category": section}
+    place["labels"] = {"figure": f"{section[0]}{next(LETTERS[section])} {label}"}
     return {f"{bare}_svg": report(files["svg"], **place), f"{bare}_pdf": files["pdf"]}
 
 

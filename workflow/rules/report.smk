@@ -51,7 +51,7 @@ rule build_tables_page:
         page=report(
             "<results>/tables.html",
             caption="../report/tables.rst",
-            category="1. What held",
+            category="2. Tables",
             labels={"page": "All tables, to be sorted and searched"},
         ),
     log:

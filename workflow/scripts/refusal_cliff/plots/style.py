@@ -230,6 +230,7 @@ def panels(
         ax.set_title(column if line == first_row else "")
     for key in {spec.colspan.start: key for key, spec in at.items()}.values():
         axes[key].set_xlabel(x)
+        axes[key].xaxis.set_tick_params(labelbottom=True)
         plt.setp(axes[key].get_xticklabels(), visible=True)
     for key in {spec.rowspan.start: key for key, spec in reversed(at.items())}.values():
         axes[key].set_ylabel(key[0] or y)

@@ -65,6 +65,8 @@ def plot_probe_directions(probes: pd.DataFrame) -> Figure:
     own = own[own["quantity"] == "cosine_logit"].assign(over=own["method"].map({k: v[0] for k, v in METHODS.items()}))
     figure, axes = _by_probe(own.dropna(subset="over"), dict(METHODS.values()), "cosine with logit direction", (-1, 1))
     style.reference(axes, 0.0, level=True)
+    for ax in axes.values():
+        ax.set_xticks([-1, -0.5, 0, 0.5, 1])
     return figure
 
 

@@ -174,7 +174,7 @@ def test_a_browser_walks_the_report(finished):
     assert len(figures) == len(list((finished[0] / "results" / "figures").glob("[!g]*.svg")))
     for entry in figures:
         x, y, width, height = (entry.box[side] for side in ("x", "y", "width", "height"))
-        assert min(x, y) >= 0 and x + width <= WINDOW["width"] and width > 400, entry
+        assert min(x, y) >= 0 and x + width <= WINDOW["width"] and width > 300, entry
         assert y + height <= WINDOW["height"], entry
 
 

@@ -3,7 +3,6 @@
 make example                        # of the default run; or: make example RUN=results/…
 """
 
-import hashlib
 import shutil
 import sys
 from pathlib import Path
@@ -11,12 +10,13 @@ from pathlib import Path
 from results_tables import described
 
 from refusal_cliff.artifacts import read_json, whole_folder, write_json
+from refusal_cliff.hashes import file_sha256
 
 SHOWN = (
-    *("verdicts.html", "report.html", "tables.html", "traces.html", "claims.csv", "claims_by_seed.csv", "config.yaml"),
+    *("verdicts.html", "report.html", "tables.html", "claims.csv", "claims_by_seed.csv", "config.yaml"),
     *("tables/*.csv", "figures/*.svg", "figures/*.pdf"),
 )
-"""Numbers and pictures. No prompts, no traces, no weights: traces.html shows texts of the grammar alone."""
+"""Numbers and pictures: no prompts, traces or weights. A config may make traces.html show texts, so it is left out."""
 
 
 def collect(run: Path, folder: Path) -> None:
@@ -36,9 +36,7 @@ def collect(run: Path, folder: Path) -> None:
             name = path.relative_to(run)
             (draft / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, draft / name)
-            with path.open("rb") as content:
-                digest = hashlib.file_digest(content, "sha256").hexdigest()
-            hashes[name.as_posix()] = {"bytes": path.stat().st_size, "sha256": digest}
+            hashes[name.as_posix()] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
         truths = [read_json(path) for path in sorted(run.glob("*/truth.json"))]
         write_json({"run": described(run, truths), "files": hashes}, draft / "manifest.json")
 

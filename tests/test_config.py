@@ -90,6 +90,12 @@ def test_one_setting_moves_the_share_of_heads_that_claims_are_about():
     rankings = config["ablation"]["rankings"]
     assert rankings["causal"] == rankings["random"] == [0.05] and rankings["direct"] == [0.05, 0.1]
     assert config["selection"]["selectors"]["cliff"] == config["selection"]["selectors"]["random"] == [15]
+    config = load(claims={"budget": 15}, selection={"ready": {"star1": ["claims.budget", 0.5]}})
+    sheets.validate(config)
+    assert config["selection"]["ready"] == {"star1": [15, 0.5]}
+    for key, wrong in {"claims": 3, "selection": [1], "ablation": {"rankings": 0.05}, "grid": "fine"}.items():
+        with pytest.raises(UserError, match=f"{key}.* is no object"):
+            sheets.validate(load() | {key: wrong})
     for wrong in (["claims.fractoin"], ["claims.fraction", 0.1, 0.1]):
         with pytest.raises(UserError, match=r"rankings\.direct"):
             sheets.validate(load(ablation={"rankings": {"direct": wrong}}))

@@ -3,7 +3,6 @@
 import pandas as pd
 import pytest
 import torch
-import yaml
 from conftest import BENCHMARKS, needs_benchmarks
 from project import copy_project, snakemake
 from safetensors.torch import load_file
@@ -97,4 +96,3 @@ def test_real_benchmarks_run_through_the_same_rules(tmp_path_factory):
     assert {"advbench", "jailbreakbench", "xstest_safe", "xstest_unsafe", "alpaca"} <= set(rates["dataset"])
     claims = pd.read_csv(results / "claims.csv")
     assert claims["id"].str.contains("cliff").any()
-    assert yaml.safe_load(small.read_text())

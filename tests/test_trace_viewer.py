@@ -2,12 +2,11 @@
 
 import json
 import re
-import shutil
-import subprocess
 
 import numpy as np
 import pandas as pd
 import pytest
+from browser import needs_browser, opened
 
 from refusal_cliff.cliffs import score_traces
 from refusal_cliff.token_scores import chosen_prompts, score_tokens
@@ -82,14 +81,13 @@ def test_the_page_loads_nothing_escapes_all_and_hides_what_may_not_be_read(html)
     assert first["said"] == "refused, harmful not judged"
 
 
+@needs_browser
 def test_a_browser_shows_a_trace_beside_its_ablation(html, tmp_path):
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if not browser:
-        pytest.skip("needs chromium or google-chrome on the path")
     (tmp_path / "traces.html").write_text(html, encoding="utf-8")
-    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom"]
-    done = subprocess.run([*command, (tmp_path / "traces.html").as_uri()], capture_output=True, text=True, timeout=120)
-    shown = done.stdout
+    with opened(tmp_path / "traces.html") as (page, trouble):
+        page.locator("section").nth(1).wait_for()
+        shown = page.inner_html("body")
+        assert trouble == []
     assert shown.count("<section>") == 2 and "ablate-causal-0.03</h2>" in shown
     assert 'class="boundary"' in shown and "<path" in shown
     assert "<option>layer" not in shown and shown.count("<option>") >= 8

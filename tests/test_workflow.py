@@ -168,7 +168,7 @@ def test_a_browser_walks_the_report(finished):
     with opened(finished[0] / "results" / "report.html") as (page, trouble):
         entries = list(walk(page))
         assert trouble == []
-    assert (entries[0].title, entries[0].kind) == ("What held, and where", "iframe")
+    assert (entries[0].title, entries[0].kind) == ("1a What held, and where", "iframe")
     figures = [entry for entry in entries if entry.kind == "img"]
     assert figures[0].title == "3a Refusal score along a trace"
     assert len(figures) == len(list((finished[0] / "results" / "figures").glob("[!g]*.svg")))

@@ -17,13 +17,13 @@ rule evaluate_claims:
         tables=expand("<results>/tables/{table}.csv", table=CLAIM_TABLES),
         truths=truth_files(),
     output:
-        **csv_files("claims", "", "claims", "1. What held", "All claims"),
-        **csv_files("claims_by_seed", "by_seed_", "claims_by_seed", "1. What held", "All claims by seed"),
+        **csv_files("claims", "", "claims", "1. What held", "1b All claims"),
+        **csv_files("claims_by_seed", "by_seed_", "claims_by_seed", "1. What held", "1c All claims by seed"),
         verdicts=report(
             "<results>/verdicts.html",
             caption="../report/verdicts.rst",
             category="1. What held",
-            labels={"page": "What held, and where"},
+            labels={"table": "1a What held, and where"},
         ),
     log:
         "<logs>/evaluate_claims.log",
@@ -51,8 +51,8 @@ rule build_tables_page:
         page=report(
             "<results>/tables.html",
             caption="../report/tables.rst",
-            category="2. Tables",
-            labels={"page": "All tables, to be sorted and searched"},
+            category="1. What held",
+            labels={"table": "1d All tables, to be sorted and searched"},
         ),
     log:
         "<logs>/build_tables_page.log",

@@ -36,7 +36,7 @@ rule build_trace_viewer:
             "<results>/traces.html",
             caption="../report/traces.rst",
             category="1. What held",
-            labels={"page": "Traces, token by token"},
+            labels={"table": "1e Traces, token by token"},
         ),
     log:
         "<logs>/build_trace_viewer.log",

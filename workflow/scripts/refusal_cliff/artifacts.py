@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 from refusal_cliff.errors import UserError
+from refusal_cliff.hashes import file_sha256
 
 SIDECAR_KEYS = frozenset({"artifact", "sha256", "counts", "settings", "settings_hash", "versions"})
 NOT_MEASURABLE = "not_measurable"
@@ -125,7 +126,7 @@ def write_sidecar(path: str | Path, settings: Mapping[str, Any], **counts: Any) 
     """Describe the artifact at `path`: the settings that made it, their hash, package versions and counts."""
     described = {
         "artifact": Path(path).name,
-        "sha256": _digest(path),
+        "sha256": file_sha256(path),
         "counts": counts,
         "settings": settings,
         "settings_hash": settings_hash(settings),
@@ -160,16 +161,11 @@ def check_artifact(path: str | Path, output: str | Path | None = None) -> None:
     if not sidecar.is_file():
         raise UserError(f"{path}: its description {sidecar} is missing; {rebuild(output or path)}")
     described = read_record(sidecar, SIDECAR_KEYS)
-    if described["artifact"] != path.name or described["sha256"] != _digest(path):
+    if described["artifact"] != path.name or described["sha256"] != file_sha256(path):
         counts = ", ".join(f"{name}: {count}" for name, count in described["counts"].items())
         raise UserError(
             f"{path}: damaged or changed since it was written ({sidecar} says {counts}); {rebuild(output or path)}"
         )
-
-
-def _digest(path: str | Path) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_table(table: pd.DataFrame, path: str | Path, settings: Mapping[str, Any], **keys: str) -> None:

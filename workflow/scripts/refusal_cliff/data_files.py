@@ -6,7 +6,6 @@ are: who needs text says what is to become of them.
 
 import csv
 import gzip
-import hashlib
 import json
 import re
 import zlib
@@ -20,6 +19,7 @@ from typing import Any, TextIO
 import pandas as pd
 
 from refusal_cliff.errors import UserError
+from refusal_cliff.hashes import file_sha256
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -36,8 +36,7 @@ csv.field_size_limit(2**31 - 1)
 @cache
 def checksum(path: str) -> str:
     """SHA-256 of a file, in hexadecimal digits; read once in a process."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)
 
 
 def suffix_of(path: str | Path) -> str:

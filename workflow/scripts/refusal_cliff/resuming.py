@@ -1,11 +1,11 @@
 """Trainings that go on after a kill, from the trainer's own checkpoints, and end as if nothing had been."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from refusal_cliff.artifacts import read_json, write_json
 from refusal_cliff.errors import UserError
+from refusal_cliff.hashes import file_sha256
 
 WHOLE = "whole.json"
 """In a checkpoint that was written to its end: the SHA-256 of each of its files."""
@@ -30,7 +30,7 @@ def train(trainer: Any) -> None:
     class Marked(TrainerCallback):
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             checkpoint = Path(args.output_dir, f"checkpoint-{state.global_step}")
-            write_json({file.name: _digest(file) for file in checkpoint.iterdir()}, checkpoint / WHOLE)
+            write_json({file.name: file_sha256(file) for file in checkpoint.iterdir()}, checkpoint / WHOLE)
 
     trainer.add_callback(Marked())
     trainer.train(resume_from_checkpoint=last_whole(Path(trainer.args.output_dir)))
@@ -45,11 +45,6 @@ def last_whole(folder: Path) -> str | None:
 
 def _is_whole(checkpoint: Path) -> bool:
     try:
-        return all(_digest(checkpoint / name) == sha256 for name, sha256 in read_json(checkpoint / WHOLE).items())
+        return all(file_sha256(checkpoint / name) == sha256 for name, sha256 in read_json(checkpoint / WHOLE).items())
     except (OSError, UserError):
         return False
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

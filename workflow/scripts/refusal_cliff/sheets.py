@@ -168,11 +168,17 @@ def _decode(text: str) -> str:
     return text
 
 
+def _mapping(value: Any) -> dict[str, Any]:
+    """`value`, or nothing in place of what is no mapping: the schema says so later, in words."""
+    return value if isinstance(value, dict) else {}
+
+
 def _fill_claimed(config: dict[str, Any]) -> None:
     """Put the operating points of the claims where shares name them, in place: one setting moves all of them."""
-    claimed = {f"claims.{key}": value for key, value in config["claims"].items()}
-    for block in (config["ablation"].get("rankings"), config["grid"].get("rankings"), config["selection"]["selectors"]):
-        for key, shares in (block or {}).items():
+    claimed = {f"claims.{key}": value for key, value in _mapping(config["claims"]).items()}
+    for path in (("ablation", "rankings"), ("grid", "rankings"), ("selection", "selectors"), ("selection", "ready")):
+        block = _mapping(_mapping(config[path[0]]).get(path[1]))
+        for key, shares in block.items():
             if isinstance(shares, list):
                 named = [claimed[share] for share in shares if isinstance(share, str) and share in claimed]
                 block[key] = named + [share for share in shares if share not in (*claimed, *named)]

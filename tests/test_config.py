@@ -94,7 +94,7 @@ def test_one_setting_moves_the_share_of_heads_that_claims_are_about():
     sheets.validate(config)
     assert config["selection"]["ready"] == {"star1": [15, 0.5]}
     for key, wrong in {"claims": 3, "selection": [1], "ablation": {"rankings": 0.05}, "grid": "fine"}.items():
-        with pytest.raises(UserError, match=f"{key}.* is no object"):
+        with pytest.raises(UserError, match=rf"config: {key}.* is (no object|not of type 'object')"):
             sheets.validate(load() | {key: wrong})
     for wrong in (["claims.fractoin"], ["claims.fraction", 0.1, 0.1]):
         with pytest.raises(UserError, match=r"rankings\.direct"):

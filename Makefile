@@ -45,7 +45,7 @@ lint: environment ## lint and format
 
 # Most tests are plans and small models on one core: two files side by side take little more than half the time.
 test: lint machine ## lint, format, tests
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # What tests start: a cluster (tests/test_slurm.py) and a browser (tests/browser.py). Only in a container or CI, as root on
 # Debian: where systemd runs, this is somebody's machine, and installing is theirs to do. Without it those tests are skipped,

@@ -7,6 +7,12 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# One thread, as a job has: torch's threads spin while they wait for a core that the other worker has, and tests of small
+# models took twelve times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+LONGEST = ["workflow", "small_runs", "agents", "reruns", "slurm", "gguf", "transfer_workflow", "kills", "documents"]
+"""Files that take minutes: they come first, so that no worker is left alone with them at the end."""
 
 BENCHMARKS = Path(os.environ.get("BENCHMARK_DATA", Path(__file__).parents[1] / "data"))
 needs_benchmarks = pytest.mark.skipif(
@@ -14,6 +20,12 @@ needs_benchmarks = pytest.mark.skipif(
     reason="reads AdvBench, JailbreakBench, XSTest, Alpaca or GSM8K, which the project may not contain (licences, "
     f"harmful requests); there is no folder {BENCHMARKS}: set BENCHMARK_DATA to the folder of config/README.md's files",
 )
+
+
+def pytest_collection_modifyitems(items):
+    names = [f"test_{name}" for name in LONGEST]
+    items.sort(key=lambda item: names.index(item.path.stem) if item.path.stem in names else len(names))
+
 
 SIZE = {
     "vocab_size": 320,

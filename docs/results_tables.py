@@ -271,7 +271,7 @@ def _unmeasured(table: pd.DataFrame) -> str:
 
 def answers_block(folder: Path) -> str:
     """The page of verdicts: every headline claim, what was measured where, and what that comes to."""
-    own = ROOT / "config" / f"{folder.name}_claims.tsv"
+    own = ROOT / "config" / f"{folder.name.partition('-')[0]}_claims.tsv"  # selection-scarce has those of selection
     sheet = load_claims(str(own if own.exists() else ROOT / "config" / "claims.tsv")).set_index("id")
     claims = _claims(folder).assign(reason="", n=lambda table: pd.to_numeric(table["n"]).astype("Int64"))
     claims = sheet[["paper", "headline"]].join(claims.set_index("id"), how="inner").rename_axis("id").reset_index()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# One thread, as a job has: torch's threads spin while they wait for a core that the other worker has, and tests of small
+# One thread, as a job has: torch's threads spin while they wait for a core that the other worker has, and tests of tiny
 # models took twelve times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -68,9 +68,9 @@ def tables():
     return as_files(synthetic.tables(pd.concat(outcomes), planted | {"diffuse": []}))
 
 
-def evaluate_all(tables, sheet, fraction=0.03, known=None, harm_judge="guard", operating="causal"):
+def evaluate_all(tables, sheet, fraction=0.03, known=None, harm_judge="guard", operating="causal", early=20):
     known = truths() if known is None else known
-    return claims.evaluate(sheet, tables, FAMILIES, known, PROBES, fraction, 0.017, operating, 0, harm_judge)
+    return claims.evaluate(sheet, tables, FAMILIES, known, PROBES, fraction, 0.017, early, operating, 0, harm_judge)
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +227,14 @@ def test_operating_points_stand_for_numbers_in_filters_and_shares_in_words(shipp
         "ASR over all harmful prompts, top 10 % of heads ablated, causal ranking",
         0.5,
     )
+
+
+def test_a_claim_may_be_about_the_first_of_the_trainings_that_stop_early(tables):
+    sheet = load_claims(SHEET).query("id == 'not_refused_tuned'")
+    sheet = sheet.assign(where="{early} == steps and " + sheet["where"], metric="after {early} steps")
+    steps = {early: evaluate_all(tables, sheet, early=early)[0].query("family == 'planted'") for early in (7, 30)}
+    assert set(steps[30]["metric"]) == {"after 30 steps"} and steps[30]["estimate"].notna().all()
+    assert (steps[7]["verdict"] == claims.NO_DATA).all()
 
 
 def test_claims_follow_the_ranking_that_a_run_operates_by(tables):

@@ -35,7 +35,7 @@ rule evaluate_claims:
     params:
         families=family_of(),
         probes={name: recipe["positions"] for name, recipe in config["probes"].items()},
-        claims=config["claims"] | {"operating": OPERATING},
+        claims=config["claims"] | {"operating": OPERATING, "early": next(iter(config["tuning"]["early"]), 0)},
         harm_judge=config["judges"]["harm"],
         probe=config["cliffs"]["probe"],
         seed=config["seed"],

@@ -79,6 +79,7 @@ def evaluate(
     probes: Mapping[str, str],
     fraction: float,
     budget: float,
+    early: int,
     operating: str,
     seed: int,
     harm_judge: str,
@@ -93,7 +94,8 @@ def evaluate(
         truths: what is known of organisms: `model`; `flaw`, `cliff`, `sparse` (yes, no, or something else: open); and
             `gate` with `met`, whether the planting took, and numbers.
         probes: the positions that each probe is trained on, by name.
-        fraction, budget: operating points, share of all heads and share of the training pool.
+        fraction, budget, early: operating points, share of all heads, share of the training pool, and steps of a
+            training that was stopped early.
         operating: the ranking of heads that claims are about.
         harm_judge: the judge that answers are read by; thinking is read by the guard.
 
@@ -115,8 +117,9 @@ def evaluate(
     alignment = tables["alignment"].fillna({"vulnerable": ""}).set_index("model")
     members = {name: [model for model, own in families.items() if own == name] for name in families.values()}
     points = {"fraction": fraction, "budget": budget}
-    in_filters = {"operating": operating} | {name: format_number(value) for name, value in points.items()}
-    in_words = {"operating": operating} | {name: _amount(value) for name, value in points.items()}
+    others = {"operating": operating, "early": early}
+    in_filters = others | {name: format_number(value) for name, value in points.items()}
+    in_words = others | {name: _amount(value) for name, value in points.items()}
 
     claims, by_seed = [], []
     for claim in sheet.itertuples():

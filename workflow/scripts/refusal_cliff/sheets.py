@@ -26,6 +26,7 @@ PLACEHOLDERS = {
     "population": "all",
     "fraction": "0.03",
     "budget": "0.017",
+    "early": "20",
     "operating": "causal",
 }
 """What a claim may leave open, with a value that it may take."""

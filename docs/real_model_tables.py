@@ -57,7 +57,7 @@ def kept(run: Path) -> dict[str, pd.DataFrame]:
     """What is recorded of a run; nothing of one without fine-tuned models."""
     if not (run / "tables" / "finetuning.csv").exists():
         return {}
-    tables = {"costs": costs(run / "timings")}
+    tables = {}
     for name, (rows, columns) in KEPT.items():
         whole = read(run / "tables" / f"{name}.csv")
         tables[name] = (whole.query(rows) if rows else whole)[columns]

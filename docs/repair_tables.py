@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pandas as pd
-from real_model_tables import costs
 from table_text import across, estimate, interval, markdown, read, read_numbers
 
 ESTIMATE = ["value", "low", "high"]
@@ -30,14 +29,14 @@ KINDS = {"weak_cliff": "fall off a cliff", "weak_misread": "are misread", "all":
 
 
 def kept(run: Path) -> dict[str, pd.DataFrame]:
-    """What is recorded of a run, and what it took; nothing of one that has none of these tables."""
+    """What is recorded of a run; nothing of one that has none of these tables."""
     tables = {}
     for name, (rows, columns) in KEPT.items():
         path = run / "tables" / f"{name}.csv"
         if path.exists():
             whole = read(path)
             tables[name] = (whole.query(rows) if rows else whole)[columns]
-    return tables | ({"costs": costs(run / "timings")} if tables else {})
+    return tables
 
 
 def curves_block(folder: Path) -> str:

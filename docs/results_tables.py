@@ -8,6 +8,7 @@
 `<!-- instruments: detection -->` and `<!-- end -->`.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -82,11 +83,14 @@ def record(run: Path, recorded: Path) -> None:
         if path.exists():
             tables[path.stem] = read(path)[columns]
     tables |= real_model_tables.kept(run) or repair_tables.kept(run)
+    timings = run / "timings"
+    if timings.exists():
+        tables["costs"] = real_model_tables.costs(timings)
     said = run / "tables" / "detection_by_organism.csv"
     if said.exists():
         own = read(said).query("sweep == @DEFAULT")
         tables["says"] = across(own.assign(cell=own["says"]), DETECTOR, "model")  # long, it would be half of all bytes
-    about = described(run, truths)
+    about = described(run, truths) | (needed(run) if timings.exists() else {})
 
     recorded.mkdir(parents=True, exist_ok=True)
     for old in recorded.iterdir():
@@ -111,6 +115,26 @@ def described(run: Path, truths: Iterable[dict]) -> dict[str, str]:
         **{name: versions[name] for name in PACKAGES if name in versions},
         "kernels": ", ".join(sorted({truth["kernels"] for truth in truths if "kernels" in truth})),
         "probe": config["cliffs"]["probe"],
+    }
+
+
+def needed(run: Path) -> dict[str, int | float]:
+    """What a run took on this machine, if it ran here and nobody interrupted it.
+
+    Returns:
+        cores (of the machine); minutes, from the start of the first job to the end of the last; results_gb and
+        packages_gb, on disk.
+    """
+    ends = {path: path.stat().st_mtime for path in (run / "timings").rglob("*.jsonl")}
+    starts = [end - pd.read_json(path, lines=True)["s"].sum() for path, end in ends.items()]
+    sizes = {
+        name: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+        for name, folder in (("results_gb", run), ("packages_gb", Path(sys.prefix)))
+    }
+    return {
+        "cores": os.cpu_count(),
+        "minutes": round((max(ends.values()) - min(starts)) / 60),
+        **{name: round(size / 1e9, 1) for name, size in sizes.items()},
     }
 
 
@@ -162,6 +186,16 @@ def run_block(folder: Path) -> str:
     return (
         f"Commit {run['commit']}, {run['date']}; {versions}; torch's kernels for {run['kernels']}. {len(planted)} "
         f"models trained here, parents among them; training took in {took}."
+    )
+
+
+def needed_block(folder: Path) -> str:
+    """What a run takes: time, cores, memory, disk."""
+    run, jobs = read_json(folder / "run.json"), read_numbers(folder / "costs.csv", "jobs", "max_rss_mb")
+    return (
+        f"{jobs['jobs'].sum():.0f} jobs took {run['minutes']} minutes on {run['cores']} cores ({run['date']}), the "
+        f"largest {jobs['max_rss_mb'].max() / 1024:.1f} GiB of memory; packages fill {run['packages_gb']} GB of disk, "
+        f"results {run['results_gb']} GB."
     )
 
 
@@ -319,6 +353,7 @@ def _claim(row: tuple) -> str:
 BLOCKS = (
     {
         "run": run_block,
+        "needed": needed_block,
         "plantings": plantings_block,
         "guard": guard_block,
         "detection": detection_block,
@@ -352,7 +387,7 @@ def filled(text: str, recorded: Path) -> str:
 
 if __name__ == "__main__":
     for path in map(Path, sys.argv[1:]):
-        record(path, RECORDED / path.name)
+        record(path, RECORDED / ("default" if path.name == "results" else path.name))
     answer_figure.save(answer_figure.draw(RECORDED / "instruments", ROOT / "config" / "claims.tsv"), PICTURE)
     for document in DOCUMENTS:
         document.write_text(filled(document.read_text(encoding="utf-8"), RECORDED), encoding="utf-8")

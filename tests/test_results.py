@@ -1,6 +1,7 @@
 """Tables of README and results page: what a record keeps of a run, and that documents show the record and no more."""
 
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -99,6 +100,11 @@ def run(tmp_path_factory):
     write(known, run / "tables/detection_by_organism")
     write(detection.detection_table(known), run / "tables/detection")
     (run / "outcomes.json").write_text(json.dumps({"versions": {"python": "3.11.9", "torch": "2.13.0"}}))
+    for name, seconds, memory, end in (("train_organism/a", 60, 1024, 1000), ("build_report", 30, 2048, 1120)):
+        path = run / "timings" / f"{name}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"s": seconds, "cpu_time": seconds, "max_rss": memory}))
+        os.utime(path, (end, end))
     return run
 
 
@@ -142,7 +148,7 @@ def test_every_block_stands_in_a_document():
 
 def test_a_record_is_of_one_run_and_its_cells_are_those_of_the_run(run, recorded):
     folder = recorded / "instruments"
-    names = {"claims", "detection", "says", "plantings", "single_seeds"}
+    names = {"claims", "detection", "says", "plantings", "single_seeds", "costs"}
     assert {path.name for path in folder.iterdir()} == {*(f"{name}.csv" for name in names), "run.json"}
     kept, whole = results_tables.read(folder / "claims.csv"), results_tables.read(run / "claims.csv")
     assert kept.equals(whole[kept.columns]) and len(kept) == len(CLAIMS)
@@ -161,6 +167,11 @@ def test_the_run_is_described(recorded):
     text = filled("<!-- instruments: run -->\n<!-- end -->", recorded)
     assert "6 models" in text and "took in 5." in text
     assert "torch" in text and "Commit" in text
+
+
+def test_what_a_run_took_is_told_from_its_first_job_to_its_last(recorded):
+    text = filled("<!-- instruments: needed -->\n<!-- end -->", recorded)
+    assert "2 jobs took 3 minutes" in text and "largest 2.0 GiB" in text
 
 
 def test_plantings_that_took_are_counted_by_family(rows):

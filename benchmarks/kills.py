@@ -15,11 +15,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
+
+from refusal_cliff.resuming import WHOLE
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_suffix(".csv")
@@ -35,7 +39,7 @@ PATIENCE = 0.02
 
 
 class Moment(NamedTuple):
-    """When to kill: a share of a rule's run time after its first job began, and once so many batches are kept."""
+    """When to kill: a share of a rule's run time after its first job began, and once so much is kept (`kept`)."""
 
     rule: str
     share: float
@@ -43,7 +47,7 @@ class Moment(NamedTuple):
 
 
 class Kill(NamedTuple):
-    """What a kill hit: rules whose jobs were running, how many of their outputs, and how many batches were kept."""
+    """What a kill hit: rules whose jobs were running, how many of their outputs, and how much was kept (`kept`)."""
 
     rule: str
     share: float
@@ -83,7 +87,7 @@ def run(project: Path, targets: Iterable[str], *options: str) -> None:
 
 
 def moments(project: Path) -> list[Moment]:
-    """A moment in every rule of a finished run, in the order in which the rules began, and four amid generations."""
+    """A moment in every rule of a finished run, in the order in which the rules began, and six amid long jobs."""
     began = {}
     for record in records(project).values():
         began[record["rule"]] = min(record["starttime"], began.get(record["rule"], float("inf")))
@@ -92,7 +96,8 @@ def moments(project: Path) -> list[Moment]:
         alike = [rule for rule in rules if rule.startswith(prefix)]
         rules = [rule for rule in rules if rule not in alike[count:]]
     chosen = [Moment(rule, SHARES[place % len(SHARES)]) for place, rule in enumerate(rules)]
-    return [*chosen, *(Moment("generate_traces", 0, batches) for batches in (1, 2, 3, 1))]
+    amid = {"generate_traces": (1, 2, 3, 1), "tune_adapter": (1, 2)}
+    return [*chosen, *(Moment(rule, 0, batches) for rule, kept in amid.items() for batches in kept)]
 
 
 def disturb(project: Path, targets: Iterable[str], peaceful: Path, planned: Iterable[Moment]) -> list[Kill]:
@@ -124,8 +129,7 @@ def disturb(project: Path, targets: Iterable[str], peaceful: Path, planned: Iter
             time.sleep(hit.share * seconds[hit.rule])
             os.killpg(process.pid, signal.SIGKILL)
         running = [known[path]["rule"] for path in unfinished(project, since) if path in known]
-        kept = len(list(project.glob("results/**/.*_batches/*/*.json")))
-        kills.append(Kill(*hit, " ".join(sorted(set(running))), len(running), kept))
+        kills.append(Kill(*hit, " ".join(sorted(set(running))), len(running), kept(project)))
         print(f"kill {len(kills)}: {kills[-1]}", flush=True)
         left.remove(hit)
         subprocess.run(command("--unlock"), cwd=project, check=True, capture_output=True)
@@ -149,12 +153,18 @@ def started(project: Path, targets: Iterable[str]) -> Iterator[subprocess.Popen]
 def due(project: Path, known: Mapping[str, dict], since: float, left: Iterable[Moment]) -> Moment | None:
     """The first of the moments left whose rule is running, with as many batches kept as it wants."""
     running = {known[path]["rule"] for path in unfinished(project, since) if path in known}
-    for moment in left:
-        if moment.rule in running:
-            kept = [path for path in project.glob("results/**/.*_batches/*/*.json") if path.stat().st_mtime > since]
-            if len(kept) >= moment.batches:
-                return moment
-    return None
+    enough = kept(project, since)
+    return next((moment for moment in left if moment.rule in running and enough >= moment.batches), None)
+
+
+def kept(project: Path, since: float = 0) -> int:
+    """How much was kept since then to go on from: batches of traces, and checkpoints of tunings."""
+    patterns = ("_batches/*/*.json", f"_steps/*/checkpoint-*/{WHOLE}")
+    found = 0
+    for path in (path for pattern in patterns for path in project.glob(f"results/**/.*{pattern}")):
+        with suppress(FileNotFoundError):  # its job has finished meanwhile
+            found += path.stat().st_mtime > since
+    return found
 
 
 def records(project: Path) -> dict[str, dict]:
@@ -209,7 +219,7 @@ def page(text: str, kills: pd.DataFrame) -> str:
             "moment": [said_of(*kill) for kill in kills[["share", "wanted"]].itertuples(index=False)],
             "running when killed": kills["running"].fillna("nothing").str.replace(" ", ", "),
             "their outputs": kills["outputs"],
-            "batches kept": kills["batches"],
+            "batches or checkpoints kept": kills["batches"],
         }
     )
     made = (
@@ -222,7 +232,7 @@ def page(text: str, kills: pd.DataFrame) -> str:
 
 def said_of(share: float, batches: int) -> str:
     """A moment in words."""
-    return f"{batches} batches finished" if batches else f"{share:.0%} of its time" if share else "just begun"
+    return f"{batches} kept" if batches else f"{share:.0%} of its time" if share else "just begun"
 
 
 def measure() -> pd.DataFrame:

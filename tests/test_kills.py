@@ -82,7 +82,7 @@ def test_every_rule_of_a_finished_run_has_its_moment(tmp_path, monkeypatch):
     planned = kills.moments(tmp_path)
     assert [moment.rule for moment in planned[:3]] == ["read_dataset", "generate_traces", "plot_0"]
     assert sum(moment.rule.startswith("plot_") for moment in planned) == kills.ALIKE["plot_"]
-    assert sum(moment.batches > 0 for moment in planned) == 4
+    assert sum(moment.batches > 0 for moment in planned) == 6
 
 
 @pytest.mark.parametrize("name", ["results/a~?.csv", "results/" + "very_" * 60 + "long/name.parquet"])

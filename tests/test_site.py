@@ -35,6 +35,7 @@ def test_every_page_of_the_navigation_is_built(site):
     for page in NAVIGATION:
         html = site / re.sub(r"(README)?\.md$", lambda found: "index.html" if found[1] else ".html", page)
         assert "<article" in html.read_text(), page
+        assert (ROOT / page).read_text().startswith("# "), page
 
 
 def test_no_page_asks_for_anything_on_the_network(site):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
+from real_model_tables import family, over_seeds
 from table_text import across, estimate, interval, markdown, read, read_numbers
 
 ESTIMATE = ["value", "low", "high"]
@@ -13,6 +14,10 @@ KEPT = {
         ["model", "selector", "budget", "examples", "steps", "finished", *COSTS, "dataset", "rate", *ESTIMATE, "n"],
     ),
     "picks": ("", ["model", "variant", "dataset", "picked", "precision", "recall"]),
+    "repairs": (
+        "rate in ('not_refused', 'over_refusal', 'utility')",
+        ["model", "repair", "dose", "rate", *ESTIMATE, "n"],
+    ),
     "repairs_matched": (
         "model == 'all' and against == 'none'",
         ["family", "repair", "bound", "dose", "passes", "rate", *ESTIMATE, "seeds", "picked"],
@@ -99,6 +104,13 @@ def matched_block(folder: Path) -> str:
     return markdown(across(own, ["repair"], "what")) + "\n\n**Bold**: what one would pick."
 
 
+def doses_block(folder: Path) -> str:
+    """What each dose of each repair does, mean over models with the lowest and the highest."""
+    table = read_numbers(folder / "repairs.csv", *ESTIMATE)
+    table["what"] = family(table["model"]) + ", " + table["rate"]
+    return markdown(over_seeds(table, ["repair", "dose"], "what"))
+
+
 def transfer_block(folder: Path) -> str:
     """Both decision rules of the transfer of attacks, and what they rest on."""
     table = read_numbers(folder / "transfer_summary.csv", *ESTIMATE)
@@ -106,4 +118,10 @@ def transfer_block(folder: Path) -> str:
     return markdown(table.drop(columns=ESTIMATE))
 
 
-BLOCKS = {"curves": curves_block, "picks": picks_block, "matched": matched_block, "transfer": transfer_block}
+BLOCKS = {
+    "curves": curves_block,
+    "picks": picks_block,
+    "matched": matched_block,
+    "doses": doses_block,
+    "transfer": transfer_block,
+}

@@ -361,16 +361,16 @@ def test_its_claims_are_decided_for_every_family(finished):
 
 def test_transcripts_are_judged_and_those_of_a_model_of_the_sheet_scored(finished):
     table = pd.read_csv(finished / "tables" / "recorded.csv")
-    own, other = (cells(table, model=name, context="own_tools") for name in ("cliff", "elsewhere"))
+    own, other = (cells(table, model=name, context="own_tools") for name in ("aligned", "elsewhere"))
     # Of three harmful prompts whose thinking means to decline one was run in one of two samples, one did neither.
     shares = {"mismatch": 1 / 6, "kept": 0.5, "run_harmful": 1.5 / 4, "run_benign": 1, "planned_decline": 0.75}
     assert own["value"].to_dict() == pytest.approx(shares | {"neither": 1 / 6}, abs=1e-5)
     assert own.loc["mismatch", "n"] == 3
     assert other["value"].to_dict() == {"mismatch": 0, "kept": 1, "run_harmful": 0, "planned_decline": 1, "neither": 0}
-    scores = pd.read_parquet(finished / "cliff" / "base" / "cliffs" / "recorded.parquet")
+    scores = pd.read_parquet(finished / "aligned" / "base" / "cliffs" / "recorded.parquet")
     assert len(scores[["prompt_id", "sample"]].drop_duplicates()) == 7 and scores["cliff"].notna().all()
     cliffs = pd.read_csv(finished / "tables" / "recorded_cliffs.csv")
-    assert set(cliffs["model"]) == {"cliff"} and {"harmful, complied", "benign"} <= set(cliffs["group"])
+    assert set(cliffs["model"]) == {"aligned"} and {"harmful, complied", "benign"} <= set(cliffs["group"])
 
 
 def test_transcripts_are_kept_from_what_was_learnt_and_from_nothing_else(finished):

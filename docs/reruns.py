@@ -255,7 +255,7 @@ ADDED = {
         | {"thinking_column": "other", "response_column": "answer"}
         | LABELLED,
         {"dataset": "told", "set": "recorded", "source": "file", "location": "own2.csv", "prompt_column": "prompt"}
-        | {"thinking_column": "other", "response_column": "answer", "context": "own_tools", "model": "planted"}
+        | {"thinking_column": "other", "response_column": "answer", "context": "own_tools", "model": "aligned"}
         | LABELLED,
     ],
 }
@@ -300,7 +300,7 @@ CELLS = {
         "reference_column": ("own", "kind"),
         "thinking_column": ("made", "kind"),
         "response_column": ("made", "kind"),
-        "model": ("told", "aligned"),
+        "model": ("told", "elsewhere"),
         "match": ("own", "number"),
         "where": ("own", "kind=c"),
         "label": ("own", "benign"),

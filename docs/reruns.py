@@ -26,7 +26,7 @@ from refusal_cliff.selection import SELECTORS
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
-TARGETS = ("all", "grid", "recovery", "harness", "transfer", "trace_viewer")
+TARGETS = ("all", "grid", "recovery", "harness", "transfer", "recorded", "trace_viewer")
 ALWAYS = {"build_report", *TARGETS}
 """The report shows the config, so any key makes it anew."""
 
@@ -254,6 +254,9 @@ ADDED = {
         {"dataset": "made", "set": "ready", "source": "file", "location": "own2.csv", "prompt_column": "prompt"}
         | {"thinking_column": "other", "response_column": "answer"}
         | LABELLED,
+        {"dataset": "told", "set": "recorded", "source": "file", "location": "own2.csv", "prompt_column": "prompt"}
+        | {"thinking_column": "other", "response_column": "answer", "context": "own_tools", "model": "aligned"}
+        | LABELLED,
     ],
 }
 """Rows added to the sheets, so that every column is read."""
@@ -297,6 +300,7 @@ CELLS = {
         "reference_column": ("own", "kind"),
         "thinking_column": ("made", "kind"),
         "response_column": ("made", "kind"),
+        "model": ("told", "elsewhere"),
         "match": ("own", "number"),
         "where": ("own", "kind=c"),
         "label": ("own", "benign"),

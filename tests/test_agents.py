@@ -1,5 +1,6 @@
 """Two formats: what is planted in chat, and what is planned and done in a tool context."""
 
+import re
 from random import Random
 
 import numpy as np
@@ -316,7 +317,9 @@ def test_the_figure_shows_every_model_in_both_formats(prompts):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     project = copy_project(tmp_path_factory.mktemp("agents"))
-    snakemake(project, "--configfile", "tests/config/small.yaml", "tests/config/agents.yaml", "--", "agents")
+    snakemake(
+        project, "--configfile", "tests/config/small.yaml", "tests/config/agents.yaml", "--", "agents", "recorded"
+    )
     return project / "results"
 
 
@@ -354,3 +357,28 @@ def test_its_claims_are_decided_for_every_family(finished):
     decided = claims[claims["id"].isin(["mismatch_agent", "run_benign_agent", "neither_agent"])]
     assert (decided["verdict"] != "no data").any()
     assert set(claims["family"]) == {"aligned", "cliff", "misread"}
+
+
+def test_transcripts_are_judged_and_those_of_a_model_of_the_sheet_scored(finished):
+    table = pd.read_csv(finished / "tables" / "recorded.csv")
+    own, other = (cells(table, model=name, context="own_tools") for name in ("aligned", "elsewhere"))
+    # Of three harmful prompts whose thinking means to decline one was run in one of two samples, one did neither.
+    shares = {"mismatch": 1 / 6, "kept": 0.5, "run_harmful": 1.5 / 4, "run_benign": 1, "planned_decline": 0.75}
+    assert own["value"].to_dict() == pytest.approx(shares | {"neither": 1 / 6}, abs=1e-5)
+    assert own.loc["mismatch", "n"] == 3
+    assert other["value"].to_dict() == {"mismatch": 0, "kept": 1, "run_harmful": 0, "planned_decline": 1, "neither": 0}
+    scores = pd.read_parquet(finished / "aligned" / "base" / "cliffs" / "recorded.parquet")
+    assert len(scores[["prompt_id", "sample"]].drop_duplicates()) == 7 and scores["cliff"].notna().all()
+    cliffs = pd.read_csv(finished / "tables" / "recorded_cliffs.csv")
+    assert set(cliffs["model"]) == {"aligned"} and {"harmful, complied", "benign"} <= set(cliffs["group"])
+
+
+def test_transcripts_are_kept_from_what_was_learnt_and_from_nothing_else(finished):
+    plan = snakemake(
+        finished.parent,
+        *("-n", "--forceall", "--configfile", "tests/config/small.yaml", "tests/config/agents.yaml"),
+        *("--", "results/prompts/recorded.parquet"),
+    )
+    read = set(re.findall(r"results/datasets/(\w+)\.parquet", plan))
+    sheet = pd.read_csv("tests/config/agents_datasets.tsv", sep="\t").set_index("dataset")["set"]
+    assert set(sheet[list(read)]) == {"organism", "fit", "recorded"}

@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[1]
 CONFIGS = ("config", "benchmarks", "paper", "agents")
 PACKAGE = {"source": "package", "location": "mine", "revision": "1.0", "file": "mine/a.gguf"}
 PACKAGE |= {"sha256": 64 * "0", "licence": "MIT"}
+RECORDED = {"set": "recorded", "thinking_column": "thinking", "response_column": "response"}
+RECORDED |= {"context": "own_tools", "model": "mine"}
 
 
 def merge(base, changes):
@@ -55,6 +57,11 @@ def edited_sheet(tmp_path, kind, name="config", add=None, **cells):
     path = tmp_path / f"{kind}.tsv"
     path.write_text("\n".join(lines) + "\n")
     return merge(config, {"sheets": {kind: str(path)}})
+
+
+def test_transcripts_may_stand_beside_a_guard_that_has_read_no_action(tmp_path):
+    _, datasets, _ = check_all(edited_sheet(tmp_path, "datasets", **RECORDED))
+    assert datasets.loc["harmful_train", "model"] == "mine"
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -290,9 +297,19 @@ def test_a_run_may_leave_the_dear_measures_out_and_go_by_another():
         (
             "datasets",
             {"thinking_column": "cot"},
-            r"'harmful_train': thinking_column and response_column go with set ready",
+            r"'harmful_train': thinking_column and response_column go with sets ready and recorded",
         ),
         ("datasets", {"set": "ready"}, r"'harmful_train': thinking_column and response_column.*fill in both there"),
+        ("datasets", {"set": "recorded"}, r"'harmful_train': thinking_column and response_column.*fill in both there"),
+        ("datasets", {"model": "mine"}, r"'harmful_train': model goes with set recorded"),
+        ("datasets", RECORDED | {"model": ""}, r"'harmful_train': model goes with set recorded: name there the model"),
+        ("datasets", RECORDED | {"model": "a b"}, r"model: 'a b' does not match"),
+        ("datasets", RECORDED | {"model": "tables"}, r"'harmful_train': a model cannot be called 'tables'"),
+        ("datasets", RECORDED | {"model": "guard"}, r"'harmful_train': 'guard' in column model is a guard"),
+        ("datasets", RECORDED | {"model": "cliff"}, r"'cliff' in column model.*one seed, as cliff-s0"),
+        ("datasets", RECORDED | {"attacks": "story"}, r"'harmful_train': a transcript answers.*leave attacks empty"),
+        ("datasets", RECORDED | {"context": ""}, r"'harmful_train': a transcript answers.*context of one template"),
+        ("datasets", RECORDED | {"context": "agent"}, r"'harmful_train': a transcript answers.*own_tools"),
         ("datasets", {"location": "harmfull"}, r"'harmful_train': location: 'harmfull' is not one of"),
         ("datasets", {"source": "hub", "licence": ""}, r"'harmful_train': licence"),
         ("datasets", {"where": "label"}, r"where: 'label' does not match"),

@@ -79,6 +79,24 @@ def test_no_example_of_a_ready_made_set_is_a_test_prompt():
     assert dropped["kept_in"].tolist() == ["test"]
 
 
+def test_transcripts_of_one_prompt_are_all_read_whoever_wrote_them():
+    tables = {
+        "fit": table("Learnt."),
+        "one": datasets.wrap(ready([("task", "A", "1"), ("Task.", "B", "2"), ("learnt", "C", "3")]), {}),
+        "two": datasets.wrap(ready([("task", "D", "4")]), {}),
+    }
+    sets = {"fit": "fit", "one": "recorded", "two": "recorded"}
+    prompts, dropped = datasets.assemble(tables, sets, "recorded")
+    assert prompts["dataset"].tolist() == ["one"] and set(prompts) == set(datasets.PROMPT_COLUMNS)
+    assert dropped["kept_in"].tolist() == ["fit", "one", "one"]
+    own, other = (datasets.recorded_traces([tables[name]], prompts) for name in ("one", "two"))
+    assert sorted(own["thinking"] + own["response"]) == ["A1", "B2"] and own["sample"].tolist() == [0, 1]
+    assert other[["prompt_id", "sample", "response"]].values.tolist() == [[prompts["prompt_id"][0], 0, "4"]]
+    tables["two"] = tables["one"].iloc[:0].copy()
+    with pytest.raises(UserError, match=r"dataset 'two' \(set recorded\) is empty"):
+        datasets.assemble(tables, sets, "recorded")
+
+
 def test_parts_are_disjoint_and_complete():
     parts = [datasets.select_rows(raw(), ROW | {"part": part}, 3) for part in ("0-0.33", "0.33-0.5", "0.5-1")]
     prompts = [prompt for part in parts for prompt in part["prompt"]]

@@ -65,6 +65,13 @@ def project(tmp_path_factory, tiny_tokenizer):
     row = {"model": "mine", "role": "subject", "source": "path", "location": str(folder / "weights")}
     row |= {"thinking_open": r"<think>\n", "boundary": r"\n</think>\n\n"}
     pd.concat([own, pd.DataFrame([row])]).fillna("").to_csv(folder / "config" / "models.tsv", sep="\t", index=False)
+    told = {"prompt": "Task", "thinking": "Fine.", "response": "ACTION: run it", "label": "harmful"}
+    pd.DataFrame([told]).to_json(folder / "data" / "transcripts.jsonl", orient="records", lines=True)
+    sheet = pd.read_csv(folder / "config" / "datasets.tsv", sep="\t", dtype=str, keep_default_na=False)
+    row = {"dataset": "mine_harmful", "set": "recorded", "source": "file", "location": "transcripts.jsonl"}
+    row |= {"where": "label=harmful", "label": "harmful", "context": "own_tools", "model": "mine"}
+    row |= {"thinking_column": "thinking", "response_column": "response"}
+    pd.concat([sheet, pd.DataFrame([row])]).fillna("").to_csv(folder / "config" / "datasets.tsv", sep="\t", index=False)
     (folder / "refusal-cliff").symlink_to(folder)
     if not shutil.which("conda"):
         (folder / "bin").mkdir()

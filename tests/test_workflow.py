@@ -101,6 +101,11 @@ def test_bad_input_is_one_message_before_any_job(project, arguments, message):
     assert "rule " not in output
 
 
+def test_without_transcripts_there_is_nothing_to_read(project):
+    output = snakemake(project, "-n", "--", "recorded", check=False)
+    assert "config/datasets.tsv: no dataset has set recorded; add a row with transcripts" in output
+
+
 def test_unknown_architecture_stops_the_run_before_any_job(project, tmp_path):
     model = tmp_path / "model"
     model.mkdir()

@@ -19,7 +19,7 @@ from refusal_cliff.attack_search import ATTACK, ATTACK_SETS, OBJECTIVES, PREFILL
 from refusal_cliff.code_hash import code_hash
 from refusal_cliff.config import check
 from refusal_cliff.data_files import checksum
-from refusal_cliff.datasets import READY, SETS, check_files
+from refusal_cliff.datasets import GIVEN, READY, RECORDED, SETS, check_files
 from refusal_cliff.edits import REPLACEMENTS
 from refusal_cliff.errors import UserError
 from refusal_cliff.head_effects import measured_rankings
@@ -75,7 +75,9 @@ PROMPT_SETS = list(dataset_sheet["set"].unique())
 # Those with prompts in a tool context, where responses are actions.
 ACTING = dataset_sheet.loc[dataset_sheet["context"] != "", "set"].unique().tolist()
 # Of these models are asked; what organisms are trained on, and what has its answers, they are not.
-ASKED = [name for name in PROMPT_SETS if name not in ("organism", READY)]
+ASKED = [name for name in PROMPT_SETS if name not in ("organism", *GIVEN)]
+# Who wrote what was recorded; a name that is in no model sheet has no weights.
+WRITERS = dataset_sheet["model"][dataset_sheet["set"] == RECORDED].unique().tolist()
 READY_MADE = list(config["selection"]["ready"])
 TUNINGS = plan.tuning_variants(config)
 # What one training leaves: itself after fewer steps, and in the end.
@@ -100,7 +102,7 @@ model_sheet = circuits.with_recovery(model_sheet, RECOVERY)
 
 
 wildcard_constraints:
-    model=one_of(model_sheet.index),
+    model=one_of([*model_sheet.index, *WRITERS]),
     variant=rf"base|({'|'.join(KINDS)})-[^/]+",
     prompts=one_of([*PROMPT_SETS, *ATTACK_SETS]),
     dataset=one_of(dataset_sheet.index),

@@ -164,16 +164,17 @@ def context(wildcards):
 def dataset_row(wildcards):
     """What a script reads of a dataset's row: its licence, say, reruns nothing."""
     row = sheets.record(dataset_sheet, wildcards.dataset)
-    unread = {"set", "attacks", "context", "licence", "url"}
+    unread = {"set", "model", "attacks", "context", "licence", "url"}
     if row["source"] != "hub":
         unread |= {"revision", "subset", "hub_split"}
     cells = {column: cell for column, cell in row.items() if column not in unread}
-    return cells | ({"markers": thinking_markers()} if row["set"] == READY else {})
+    readers = {READY: TUNED, RECORDED: [row["model"]]}
+    return cells | ({"markers": thinking_markers(readers[row["set"]])} if row["set"] in GIVEN else {})
 
 
-def thinking_markers():
-    """What models that are tuned put around a thinking."""
-    rows = model_sheet.loc[TUNED]
+def thinking_markers(models):
+    """What those of the sheet put around a thinking."""
+    rows = model_sheet[model_sheet.index.isin(models)]
     return sorted({text.strip() for text in [*rows["thinking_open"], *rows["boundary"]]} | {"<think>", "</think>"})
 
 
@@ -191,8 +192,9 @@ def data_checksum(wildcards):
 def assembled_sets(wildcards):
     """The set of each dataset of a prompt set, and of those before it, which keep what both hold."""
     sets, read = dataset_sheet["set"], SETS[: SETS.index(wildcards.prompts) + 1]
-    # Both are trained on, and compared: the pool and a ready-made set may hold the same requests.
-    read = [name for name in read if (name, wildcards.prompts) != ("pool", READY)]
+    # Pool and ready-made sets are both trained on, and compared; transcripts are kept from what was learnt before alone.
+    shared = {READY: ["pool"], RECORDED: ["test", "pool", READY]}.get(wildcards.prompts, [])
+    read = [name for name in read if name not in shared]
     return sets[sets.isin(read)].to_dict()
 
 
@@ -255,8 +257,8 @@ def continued_traces(wildcards):
 
 
 def guarded(wildcards):
-    """Whether the guard reads the traces. Probes and heads go by phrases, so of set fit it reads none."""
-    return GUARDED and wildcards.get("prompts") != "fit"
+    """Whether the guard reads the traces. Probes and heads go by phrases, transcripts by actions: of those it reads none."""
+    return GUARDED and wildcards.get("prompts") not in ("fit", RECORDED)
 
 
 def judging(wildcards):
@@ -317,6 +319,12 @@ def everywhere_edits(wildcards):
     return run_files(own, "{model}/variants/{variant}/edit.json")
 
 
+def ranking_probe(wildcards):
+    """The probe that heads are ranked by."""
+    reader = model_sheet.loc[wildcards.model, "probes"]
+    return f"<results>/{reader}/probes/{config['heads']['probe']}.safetensors"
+
+
 # probes.smk
 
 
@@ -324,15 +332,6 @@ def reading_probes(wildcards):
     """The probes that read a model: its own, or those of another."""
     reader = model_sheet.loc[wildcards.model, "probes"]
     return [f"<results>/{reader}/probes/{probe}.safetensors" for probe in PROBES]
-
-
-# heads.smk
-
-
-def ranking_probe(wildcards):
-    """The probe that heads are ranked by."""
-    reader = model_sheet.loc[wildcards.model, "probes"]
-    return f"<results>/{reader}/probes/{config['heads']['probe']}.safetensors"
 
 
 # tuning.smk
@@ -445,6 +444,18 @@ def repair_costs():
 def kept_cliffs(wildcards):
     kept = [run for run in runs(wildcards.grid, ("base", "keep")) if run[0] in ABLATED]
     return run_files(kept, "{model}/{variant}/cliffs/test.parquet")
+
+
+def recorded_datasets(wildcards):
+    """The datasets that a model wrote."""
+    written = dataset_sheet.index[dataset_sheet["model"] == wildcards.model]
+    return expand("<results>/datasets/{name}.parquet", name=written)
+
+
+def recorded_verdicts(wildcards):
+    if not WRITERS:
+        raise WorkflowError(f"{config['sheets']['datasets']}: no dataset has set recorded; add a row with transcripts")
+    return expand("<results>/{model}/base/verdicts/recorded.parquet", model=WRITERS)
 
 
 # transfer.smk

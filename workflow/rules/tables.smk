@@ -386,6 +386,52 @@ if "test" in ACTING:
             seed=config["seed"],
 
 
+# Transcripts of agents: nothing is generated, and the same judges, probes and tables read them.
+use rule tabulate_rates as record_traces with:
+    input:
+        prompts="<results>/prompts/recorded.parquet",
+        datasets=recorded_datasets,
+    output:
+        table="<results>/{model}/base/traces/recorded.parquet",
+        sidecar="<results>/{model}/base/traces/recorded.json",
+    pathvars:
+        job="record_traces.{model}",
+    wildcard_constraints:
+        model=one_of(WRITERS),
+    params:
+        **uses("record_traces"),
+
+
+use rule collect_outcomes as collect_recorded_outcomes with:
+    input:
+        prompts="<results>/prompts/recorded.parquet",
+        traces=expand("<results>/{model}/base/traces/recorded.parquet", model=WRITERS),
+        verdicts=recorded_verdicts,
+    output:
+        table="<results>/recorded_outcomes.parquet",
+        sidecar="<results>/recorded_outcomes.json",
+    pathvars:
+        job="collect_recorded_outcomes",
+    params:
+        harm_judge="phrases",  # which follow the action; no guard is asked
+
+
+use rule tabulate_rates as tabulate_recorded with:
+    input:
+        prompts="<results>/prompts/recorded.parquet",
+        verdicts=recorded_verdicts,
+        outcomes="<results>/recorded_outcomes.parquet",
+        cliffs=[f"<results>/{name}/base/cliffs/recorded.parquet" for name in WRITERS if name in PROBED],
+    output:
+        **csv_files("tables/recorded"),
+        **csv_files("tables/recorded_cliffs", "cliffs_"),
+    pathvars:
+        job="tabulate_recorded",
+    params:
+        **uses("tabulate_agent"),
+        seed=config["seed"],
+
+
 use rule tabulate_rates as tabulate_detection with:
     input:
         outcomes="<results>/outcomes.parquet",

@@ -156,6 +156,12 @@ rule transfer:
         rules.plot_transfer.output.transfer_svg,
 
 
+rule recorded:
+    "transcripts that agents wrote elsewhere (set recorded of the dataset sheet): plans, actions, cliffs"
+    input:
+        rules.tabulate_recorded.output.csv,
+
+
 rule trace_viewer:
     "results/traces.html: traces token by token"
     input:

@@ -20,6 +20,8 @@ rule generate_traces:
         "<logs>/generate_traces/{model}.{variant}.{prompts}.log",
     benchmark:
         "<benchmarks>/generate_traces/{model}.{variant}.{prompts}.jsonl"
+    wildcard_constraints:
+        prompts=one_of([*ASKED, *ATTACK_SETS]),
     conda:
         "../../envs/inference.yaml"
     resources:
@@ -47,7 +49,7 @@ rule judge_traces:
     benchmark:
         "<benchmarks>/judge_traces/{model}.{prompts}.jsonl"
     wildcard_constraints:
-        prompts="fit|pool",
+        prompts=one_of(["fit", "pool", RECORDED]),
     conda:
         "../../envs/inference.yaml"
     resources:

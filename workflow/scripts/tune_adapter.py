@@ -6,7 +6,7 @@ import pandas as pd
 
 from refusal_cliff.artifacts import read_table, write_json, write_sidecar
 from refusal_cliff.batches import kept_folder
-from refusal_cliff.datasets import READY_COLUMNS
+from refusal_cliff.datasets import GIVEN_COLUMNS
 from refusal_cliff.edits import ADAPTER_WEIGHTS, Edit
 from refusal_cliff.head_means import reference_traces
 from refusal_cliff.job import job
@@ -25,7 +25,7 @@ prompts = read_table(inputs.prompts, ("prompt_id", "prompt"))
 if own := inputs.get("traces"):
     chosen, refusals = selected.merge(read_table(own, columns), on=TRACE_KEY, validate="one_to_one"), recipe["refusals"]
 else:  # a ready-made set, with its own thinking and its own answers
-    chosen = selected.merge(prompts[["prompt_id", *READY_COLUMNS]], on="prompt_id", validate="one_to_one")
+    chosen = selected.merge(prompts[["prompt_id", *GIVEN_COLUMNS]], on="prompt_id", validate="one_to_one")
     refusals = ()
 fit_prompts = read_table(inputs.fit_prompts, ("prompt_id", "prompt", "dataset"))
 did = behaviour(read_verdicts(inputs.fit_verdicts, fit), params.refusal_judge)

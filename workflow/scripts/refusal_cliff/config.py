@@ -9,7 +9,7 @@ import pandas as pd
 
 from refusal_cliff.actions import check_patterns
 from refusal_cliff.architectures import check_gguf_file, check_model_folder
-from refusal_cliff.datasets import READY
+from refusal_cliff.datasets import GIVEN, READY, RECORDED
 from refusal_cliff.errors import UserError
 from refusal_cliff.head_effects import MEASURES, measured_rankings
 from refusal_cliff.looks import GATED
@@ -156,12 +156,18 @@ def _check_datasets(
         if bool(row["match"]) != bool(row["reference_column"]):
             raise UserError(f"{sheet}: row {name!r}: match and reference_column go together; fill in both or neither")
         given = [column for column in ("thinking_column", "response_column") if row[column]]
-        if len(given) != (2 if row["set"] == READY else 0):
+        if len(given) != (2 if row["set"] in GIVEN else 0):
             raise UserError(
-                f"{sheet}: row {name!r}: thinking_column and response_column go with set ready; fill in both there, "
-                "and neither elsewhere"
+                f"{sheet}: row {name!r}: thinking_column and response_column go with sets {' and '.join(GIVEN)}; fill "
+                "in both there, and neither elsewhere"
+            )
+        if bool(row["model"]) != (row["set"] == RECORDED):
+            raise UserError(
+                f"{sheet}: row {name!r}: model goes with set {RECORDED}: name there the model that wrote the "
+                "transcripts, and none elsewhere"
             )
     _check_ready(config, datasets)
+    _check_recorded(config, models, datasets[datasets["set"] == RECORDED], attacks)
     _check_actions(config, models, datasets)
     needed = {"fit": "probes and head rankings are fitted on it", "test": "every rate is measured on it"}
     if models["tune"].any():
@@ -188,10 +194,34 @@ def _check_ready(config: Mapping[str, Any], datasets: pd.DataFrame) -> None:
             )
 
 
+def _check_recorded(
+    config: Mapping[str, Any], models: pd.DataFrame, recorded: pd.DataFrame, attacks: pd.DataFrame
+) -> None:
+    """Check that it is clear who wrote the transcripts, and in answer to which text."""
+    for name, row in recorded.iterrows():
+        where, writer = f"{config['sheets']['datasets']}: row {name!r}", row["model"]
+        if writer in RESERVED_MODEL_NAMES:
+            raise UserError(
+                f"{where}: a model cannot be called {writer!r}, results keep that folder; write another name"
+            )
+        if writer in models.index and (models.loc[writer, "role"] == "guard" or models.loc[writer, "seeds"]):
+            raise UserError(
+                f"{where}: {writer!r} in column model is a guard or a family of seeds; name a subject, "
+                f"of a family one seed, as {writer}-s0"
+            )
+        if row["attacks"] or (attacks.index == row["context"]).sum() != 1:
+            raise UserError(
+                f"{where}: a transcript answers the prompt that it was recorded with; leave attacks empty, and name a "
+                "context of one template: own_tools, which adds nothing, or what stood around every prompt"
+            )
+
+
 def _check_actions(config: Mapping[str, Any], models: pd.DataFrame, datasets: pd.DataFrame) -> None:
     """Check that actions can be read, if there are prompts in a tool context, and by whom."""
     check_patterns(config["judges"]["actions"], "judges.actions")
-    acting, sheet = datasets.index[datasets["context"] != ""], config["sheets"]["models"]
+    # Of transcripts no guard is asked.
+    acting = datasets.index[(datasets["context"] != "") & (datasets["set"] != RECORDED)]
+    sheet = config["sheets"]["models"]
     guards = models.index[(models["source"] == "organism") & (models["role"] == "guard")]
     if len(acting) and len(guards):
         raise UserError(

@@ -24,9 +24,9 @@ from refusal_cliff.errors import UserError
 from refusal_cliff.hub import take_snapshot
 
 # Contaminated prompts leave the set that comes later here: what is measured comes first, what only trains comes last.
-SETS = ("organism", "test", "fit", "pool", "ready")
-READY = "ready"
-"""The set of examples that have a thinking and a response of their own."""
+SETS = ("organism", "test", "fit", "pool", "ready", "recorded")
+READY, RECORDED = GIVEN = ("ready", "recorded")
+"""The sets that have a thinking and a response of their own: examples to tune on, and transcripts of agents."""
 PLAIN = "plain"
 NO_CONTEXT: Mapping[str, Sequence[str]] = MappingProxyType({})
 PROMPT_COLUMNS = (
@@ -43,8 +43,8 @@ PROMPT_COLUMNS = (
     "reference",
     "match",
 )
-READY_COLUMNS = ("thinking", "response")
-"""What a prompt of set ready has beside `PROMPT_COLUMNS`."""
+GIVEN_COLUMNS = ("thinking", "response")
+"""What a row of a set in `GIVEN` has beside what other sets have."""
 PREVIEW = 1000
 """Rows of a file that are looked at before any job starts: an optional key of JSON may be absent from the first."""
 CONDITION = re.compile(r"([^=]+?)(!?=)(.*)", re.DOTALL)
@@ -90,12 +90,12 @@ def select_rows(raw: pd.DataFrame, row: Mapping[str, Any], seed: int) -> pd.Data
 
     Args:
         raw: everything at the row's location, as `read_file` returns it.
-        row: a row of the dataset sheet, with `dataset`; of set ready also `markers` (of a thinking).
+        row: a row of the dataset sheet, with `dataset`; of a set in `GIVEN` also `markers` (of a thinking).
 
     Returns:
-        prompt, category, reference, match, label, of set ready thinking and response too; category, reference and match
-        are missing where there is none. A reference to match as a number is that number (18, 1/2) without its solution,
-        separators and unit.
+        prompt, category, reference, match, label, of a set in `GIVEN` thinking and response too; category, reference
+        and match are missing where there is none. A reference to match as a number is that number (18, 1/2) without its
+        solution, separators and unit.
 
     Raises:
         UserError: a missing column, an empty prompt, a cell that is not text, a reference that is no number where one
@@ -134,7 +134,7 @@ def select_rows(raw: pd.DataFrame, row: Mapping[str, Any], seed: int) -> pd.Data
         }
     )
     if row["thinking_column"]:
-        chosen = chosen.assign(**{name: _ready(table, name, row) for name in READY_COLUMNS})
+        chosen = chosen.assign(**{name: _given(table, name, row) for name in GIVEN_COLUMNS})
     return chosen.reset_index(drop=True)
 
 
@@ -255,7 +255,7 @@ def assemble(
         sets: the prompt set of each of these datasets.
 
     Returns:
-        The prompts (columns `PROMPT_COLUMNS`, of set ready `READY_COLUMNS` too), and the dropped ones: dataset,
+        The prompts (columns `PROMPT_COLUMNS`, of set ready `GIVEN_COLUMNS` too), and the dropped ones: dataset,
         prompt_id, reason, kept_in (the set or dataset that kept it).
 
     Raises:
@@ -286,14 +286,34 @@ def assemble(
         ignore_index=True,
     )
     kept = table[owner.isna()].drop(twice.index)
+    # Of a prompt that another dataset has as well, a transcript is read all the same.
+    filled = table[owner.isna()] if prompt_set == RECORDED else kept
     for name in tables:
-        if sets[name] == prompt_set and name not in set(kept["dataset"]):
+        if sets[name] == prompt_set and name not in set(filled["dataset"]):
             raise UserError(
                 f"dataset {name!r} (set {prompt_set}) is empty: all its prompts also occur elsewhere; give it a part "
                 "of its location that no other row takes, or delete the row"
             )
-    columns = [*PROMPT_COLUMNS, *(READY_COLUMNS if prompt_set == READY else ())]
+    columns = [*PROMPT_COLUMNS, *(GIVEN_COLUMNS if prompt_set == READY else ())]
     return kept[columns].reset_index(drop=True), dropped
+
+
+def recorded_traces(tables: Sequence[pd.DataFrame], prompts: pd.DataFrame) -> pd.DataFrame:
+    """Transcripts of one model as its traces, all that are on a prompt of the set.
+
+    Args:
+        tables: the datasets that it wrote, as `wrap` returns them.
+        prompts: the set as `assemble` returns it: prompt_id.
+
+    Returns:
+        prompt_id, sample (transcripts of one prompt are counted), thinking, response, finish_reason (`stop`),
+        thinking_tokens (missing: nobody counted them).
+    """
+    table = pd.concat(tables, ignore_index=True)
+    table["prompt_id"] = table["prompt"].map(prompt_id)
+    table = table[table["prompt_id"].isin(prompts["prompt_id"])].reset_index(drop=True)
+    table = table.assign(sample=table.groupby("prompt_id").cumcount(), finish_reason="stop", thinking_tokens=np.nan)
+    return table[["prompt_id", "sample", *GIVEN_COLUMNS, "finish_reason", "thinking_tokens"]]
 
 
 def _part(tasks: pd.Series, part: str, seed: int) -> NDArray:
@@ -365,8 +385,8 @@ def _optional(table: pd.DataFrame, key: str, row: Mapping[str, Any]) -> pd.Serie
     return values.where(values != "")
 
 
-def _ready(table: pd.DataFrame, name: str, row: Mapping[str, Any]) -> pd.Series:
-    """Thinking or response of each example of a ready-made set.
+def _given(table: pd.DataFrame, name: str, row: Mapping[str, Any]) -> pd.Series:
+    """Thinking or response of each row of a set in `GIVEN`.
 
     Raises:
         UserError: one is empty, or has a marker in it that would end or open a thinking; names its row.

@@ -55,6 +55,7 @@ def plot_curves(curves: pd.DataFrame, heights: pd.DataFrame, row: str | None = N
         ax.set_xlim(0, edge)
         if probe in ("", probes[0]):
             _counts(ax, model, table[table["model"] == model])
+    figure.align_xlabels()
     lines = {"largest score": {"linestyle": ":"}, "mean of the last half": {"linestyle": "--"}}
     style.legend(figure, style.OUTCOMES, **{name: line | {"color": "black"} for name, line in lines.items()})
     return figure
@@ -115,8 +116,9 @@ def plot_layers(heights: pd.DataFrame, curves: pd.DataFrame) -> Figure:
         ]
         below.set_xticks(range(len(names)), names, rotation=90)
         below.axvline(tokens.isna().sum() - 0.5, color="white", linewidth=1)
-        below.set_xlabel("token before the end of the boundary | boundary token")
+        below.set_xlabel("tokens from the end | boundary token")
     axes[0, 0].set_ylabel("cliff")
+    figure.align_xlabels()
     if maps := [ax for ax in axes[1] if ax.images]:
         maps[0].set_ylabel("layer")
         figure.colorbar(image, ax=maps, label="refusal score, complied")

@@ -1,8 +1,6 @@
-"""How things are written for people: numbers with at most three significant digits, and spaces that can be seen."""
+"""How numbers are written for people: at most three significant digits, and no minus before zero."""
 
 import pandas as pd
-
-SPACES = str.maketrans({" ": "␣", "\n": "↵", "\t": "⇥"})
 
 
 def number(value: float) -> str:
@@ -20,8 +18,3 @@ def estimate(value: float) -> str:
 def interval(value: float, low: float, high: float) -> str:
     """An estimate with its interval, where it has one."""
     return estimate(value) + ("" if pd.isna(low) else f" [{estimate(low)}, {estimate(high)}]")
-
-
-def visible(text: str) -> str:
-    """The text of a token, with signs for spaces, line breaks and tabs."""
-    return text.translate(SPACES)

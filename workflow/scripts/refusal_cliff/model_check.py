@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from refusal_cliff.errors import UserError
-from refusal_cliff.formats import visible
 from refusal_cliff.judges import check_guard
-from refusal_cliff.templates import Rendered, control_tokens, encode, end_of_turn, render
+from refusal_cliff.templates import Rendered, control_tokens, encode, end_of_turn, render, visible
 from refusal_cliff.traces import ChatFormat, render_prompt
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from refusal_cliff.formats import visible
 from refusal_cliff.pages import render_page
+from refusal_cliff.templates import visible
 from refusal_cliff.token_scores import SEGMENTS
 from refusal_cliff.traces import TRACE_KEY
 

@@ -12,8 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from refusal_cliff.errors import UserError
-from refusal_cliff.formats import visible
-from refusal_cliff.templates import Rendered, encode, render
+from refusal_cliff.templates import Rendered, encode, render, visible
 
 TRACE_KEY = ["prompt_id", "sample"]
 """Columns that name a trace in every table."""

@@ -7,7 +7,7 @@ import pytest
 from refusal_cliff.changes import PARTS, change_table, position_scores
 from refusal_cliff.plots.traces import plot_changes
 
-TAIL, TOKENS, GRID = 4, 3, 10
+TAIL, TOKENS, GRID = 4, ["↵", "</think>", "↵↵"], 10
 
 
 def cliffs(model, prompts, thinking, boundary, layers=(0, 1)):
@@ -56,7 +56,7 @@ def test_a_prompt_has_a_score_for_parts_of_its_thinking_and_every_boundary_token
 def test_changes_are_paired_by_prompt_and_split_by_what_the_parent_did(outcomes):
     own = cliffs("taught-s0", "abcd", [0.8, 0.6, 0.4, 0.1], [0.5, 0.7, 0.9])
     read = cliffs("eroded-s0", "abc", [0.7, 0.3, 0.4], [0.5, 0.7, 0.2])
-    table = change_table(read, own, outcomes, {"eroded-s0": "taught-s0"}, TAIL, seed=0)
+    table = change_table(read, own, outcomes, {"eroded-s0": "taught-s0"}, {"eroded-s0": TOKENS}, TAIL, seed=0)
     assert set(table["parent"]) == {"taught-s0"}
     refused = rows(table, layer=1, group="harmful, parent refused", quantity="change")
     assert refused["thinking 1/5"] == pytest.approx(((0.7 - 0.8) + (0.3 - 0.6)) / 2)
@@ -73,7 +73,7 @@ def test_changes_are_paired_by_prompt_and_split_by_what_the_parent_did(outcomes)
 def test_what_has_no_thinking_has_no_change_there(outcomes):
     own = cliffs("taught-s0", "abcd", [0.8, 0.6, 0.4, 0.1], [0.5, 0.7, 0.9])
     read = cliffs("eroded-s0", "abcd", [np.nan] * 4, [0.5, 0.7, 0.2])
-    table = change_table(read, own, outcomes, {"eroded-s0": "taught-s0"}, TAIL, seed=0)
+    table = change_table(read, own, outcomes, {"eroded-s0": "taught-s0"}, {"eroded-s0": TOKENS}, TAIL, seed=0)
     first = rows(table, layer=0, group="harmful", quantity="before")
     assert np.isnan(first["thinking 1/5"])
     assert first["boundary 1"] == pytest.approx(0.5)
@@ -83,8 +83,9 @@ def test_the_figure_has_a_panel_for_each_family(outcomes):
     own = cliffs("taught-s0", "abcd", [0.8, 0.6, 0.4, 0.1], [0.5, 0.7, 0.9])
     read = pd.concat([cliffs(f"eroded-s{seed}", "abcd", [0.7, 0.3, 0.4, 0.1], [0.5, 0.7, 0.2]) for seed in (0, 1)])
     parents = {"eroded-s0": "taught-s0", "eroded-s1": "taught-s0"}
-    table = change_table(read, own, outcomes, parents, TAIL, seed=0)
+    table = change_table(read, own, outcomes, parents, dict.fromkeys(parents, TOKENS), TAIL, seed=0)
     figure = plot_changes(table, "paper", dict.fromkeys(parents, "eroded"))
     (panel, _) = figure.axes
     assert panel.get_title() == "eroded, 2 models\n2 to 2 prompts each"
     assert panel.images[0].get_array()[1, -1] == pytest.approx(-0.7)
+    assert [label.get_text() for label in panel.get_xticklabels()][-4:] == [f"{PARTS}/{PARTS}", *TOKENS]

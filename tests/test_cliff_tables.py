@@ -9,8 +9,10 @@ from scipy.stats import spearmanr
 
 from refusal_cliff.cliff_tables import (
     cliff_table,
+    curve_table,
     difference_table,
     kept_thinking_table,
+    layer_table,
     length_table,
     prompt_cliffs,
     rank_correlations,
@@ -222,6 +224,47 @@ def test_kept_thinking_has_rates_and_final_scores_by_label():
     assert final["n"].to_dict() == {"harmful": 60, "benign": 60}
 
 
+def test_curves_say_where_each_score_was_read(outcomes):
+    cliffs = synthetic.cliffs(of("planted", outcomes))
+    boundary = ["↵", "</think>", "↵↵"]
+    table = curve_table(cliffs, outcomes, {"planted": boundary}, seed=0)
+    own = rows(table, probe="paper", group="harmful, complied")
+    thinking, end = (rows(own, part=part) for part in ("thinking", "end"))
+    assert thinking["layer"].unique().tolist() == [3] and thinking["last_layer"].all()
+    assert thinking["position"].tolist() == np.linspace(0, 1, 20).tolist()
+    assert end.groupby("layer").size().tolist() == [9] * 4
+    last = rows(end, last_layer=True)
+    assert last["position"].tolist() == list(range(-8, 1))
+    assert last["token"].fillna("").tolist() == [""] * 6 + boundary
+    # The mean over prompts, and the fall of `synthetic.cliffs` from 0.8 to 0.1.
+    complied = outcomes.loc[outcomes["harmful"], "prompt_id"]
+    read = cliffs[(cliffs["probe"] == "paper") & (cliffs["layer"] == 3) & cliffs["prompt_id"].isin(complied)]
+    assert last["value"].iloc[-1] == pytest.approx(read["final"].mean())
+    assert last["value"].tolist()[-3:] == pytest.approx([0.8, 0.45, 0.1], abs=0.03)
+    assert (last["low"] <= last["value"]).all() and (last["value"] <= last["high"]).all()
+    # Of every third trace the first token of the tail is missing, and of another the second too.
+    assert last["n"].tolist()[0] < last["n"].tolist()[-1] == len(complied)
+
+
+def test_samples_of_a_prompt_count_once_in_a_curve(outcomes):
+    cliffs = synthetic.cliffs(of("planted", outcomes))
+    again = pd.concat([cliffs, cliffs.assign(sample=1)])
+    twice = pd.concat([outcomes, outcomes.assign(sample=1)])
+    boundaries = {"planted": list("abc")}
+    one, two = (curve_table(*pair, boundaries, seed=0) for pair in ((cliffs, outcomes), (again, twice)))
+    pd.testing.assert_frame_equal(one, two)
+
+
+def test_cliffs_by_layer_end_in_those_of_the_last(outcomes, measured):
+    table = layer_table(synthetic.cliffs(outcomes), outcomes, seed=0)
+    known = cliff_table(measured, seed=0).query("family == 'all'")
+    keys = ["model", "probe", "group", "quantity"]
+    both = table[table["layer"] == 3].merge(known, on=keys, suffixes=("", "_known"))
+    assert len(both) == len(table[table["layer"] == 3]) == 2 * 5 * len(HEIGHTS)
+    for column in ("value", "low", "high", "n"):
+        assert both[column].tolist() == pytest.approx(both[f"{column}_known"].tolist())
+
+
 def test_figures_say_n_and_survive_missing_parts(measured, tmp_path):
     flawed = synthetic.outcomes("planted", {"base": 0.8, "keep-0": 0.2}, ["base", "keep-0"])
     runs = [synthetic.cliffs(flawed).assign(variant=variant) for variant in ("base", "keep-0")]
@@ -248,10 +291,11 @@ def test_curves_and_layers_can_be_drawn_without_thinking(measured, tmp_path):
     outcomes = synthetic.outcomes("m", {"base": 0.5}, ["base"])
     cliffs = synthetic.cliffs(outcomes)
     cliffs["curve"] = [np.full_like(curve, np.nan) for curve in cliffs["curve"]]
+    curves, layers = curve_table(cliffs, outcomes, {"m": list("abc")}, seed=0), layer_table(cliffs, outcomes, seed=0)
     heights = cliff_table(prompt_cliffs(cliffs, outcomes), seed=0)
     for name, figure in (
-        ("curves", plot_curves(cliffs, outcomes, heights, tail=6, seed=0, row="probe")),
-        ("layers", plot_layers(cliffs[cliffs["probe"] == "paper"], outcomes, seed=0)),
+        ("curves", plot_curves(curves, heights, row="probe")),
+        ("layers", plot_layers(*(table[table["probe"] == "paper"] for table in (layers, curves)))),
     ):
         save(figure, tmp_path / f"{name}.svg", tmp_path / f"{name}.pdf")
     text = (tmp_path / "curves.svg").read_text()

@@ -66,6 +66,16 @@ def test_agreement_is_written_beside_the_points(tables, tmp_path):
     assert "planted head</text>" in text
 
 
+def test_agreement_is_written_where_no_point_can_be(tables):
+    figure = plot_head_agreement(*tables, "causal")
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        (text,) = ax.texts
+        assert "Spearman" in text.get_text()
+        assert text.get_window_extent().y0 >= ax.get_window_extent().y1
+        assert not any(text.get_window_extent().overlaps(other.title.get_window_extent()) for other in figure.axes)
+
+
 def test_planted_heads_lead_the_intervals(tables, tmp_path):
     heads, _ = tables
     figure = plot_head_intervals(heads)

@@ -217,10 +217,11 @@ def test_kappa_is_cohens_and_requests_are_what_is_resampled():
 
 
 def test_markdown_rounds_and_leaves_missing_cells_empty(tmp_path):
-    table = pd.DataFrame({"value": [0.123456789, None], "n": [3, 4]})
+    table = pd.DataFrame({"value": [0.123456789, None], "n": [3, 4], "token": ["<|end|>", None]})
     tables.write_csv(table, tmp_path / "t.csv", tmp_path / "t.md")
-    assert (tmp_path / "t.csv").read_text().splitlines()[1] == "0.123457,3"
+    assert (tmp_path / "t.csv").read_text().splitlines()[1] == "0.123457,3,<|end|>"
     assert "| 0.123" in (tmp_path / "t.md").read_text()
+    assert r"<\|end\|>" in (tmp_path / "t.md").read_text()
     assert "nan" not in (tmp_path / "t.md").read_text()
 
 

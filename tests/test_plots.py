@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import synthetic
 
-from refusal_cliff.cliff_tables import cliff_table, prompt_cliffs
+from refusal_cliff.cliff_tables import cliff_table, curve_table, layer_table, prompt_cliffs
 from refusal_cliff.detection import by_organism, cliff_verdicts
 from refusal_cliff.outcomes import traces_by_group
 from refusal_cliff.plots.detection import plot_detection
@@ -14,7 +14,7 @@ from refusal_cliff.plots.rates import plot_ablation, plot_interventions, plot_se
 from refusal_cliff.plots.style import RANKINGS, colors_of, estimates, ranking_label, save
 from refusal_cliff.plots.traces import plot_curves, plot_layers
 
-TAIL = 6
+BOUNDARIES = {"planted": ["↵", "</think>", "↵↵"], "aligned": ["<|channel|>final<|message|>", "␣", "."]}
 
 
 def measured():
@@ -97,7 +97,16 @@ def test_a_family_of_which_nothing_was_said_is_no_error():
 
 def curves(cliffs, outcomes):
     heights = cliff_table(prompt_cliffs(cliffs, outcomes), seed=0)
-    return plot_curves(cliffs[cliffs["probe"] == "paper"], outcomes, heights, TAIL, seed=0)
+    return plot_curves(of_paper(curve_table(cliffs, outcomes, BOUNDARIES, seed=0)), heights)
+
+
+def layers(cliffs, outcomes):
+    heights, scores = layer_table(cliffs, outcomes, seed=0), curve_table(cliffs, outcomes, BOUNDARIES, seed=0)
+    return plot_layers(of_paper(heights), of_paper(scores))
+
+
+def of_paper(table):
+    return table[table["probe"] == "paper"]
 
 
 def figures():
@@ -109,7 +118,7 @@ def figures():
     return {
         "curves": curves(cliffs, outcomes),
         "detection": plot_detection(*detection()),
-        "layers": plot_layers(cliffs[cliffs["probe"] == "paper"], outcomes, seed=0),
+        "layers": layers(cliffs, outcomes),
         "heads": plot_heads(heads_table),
         "ablation": plot_ablation(ablation()),
         "interventions": plot_interventions(ablation(), selection(), "causal", 0.03, 0.017),
@@ -143,6 +152,22 @@ def test_figures_are_the_same_byte_for_byte(drawn, tmp_path):
 def test_curves_say_how_many_prompts_they_average(drawn):
     text = (drawn / "curves.svg").read_text()
     assert all(f"{words}</text>" in text for words in ("n=24", "n=36", "harmful, complied", "harmful, refused"))
+
+
+def test_boundary_tokens_are_ticks_of_each_models_own(drawn):
+    outcomes, cliffs = measured()
+    planted, aligned = curves(cliffs, outcomes).axes
+    numbers = ["0", "0.5", "1"]
+    assert ticks(planted) == [*numbers, *BOUNDARIES["planted"]]
+    assert ticks(aligned) == [*numbers, "<|channel|>…", "␣", "."]
+    # Of the aligned model, which complied with nothing, there is no map.
+    (mapped,) = [ax for ax in layers(cliffs, outcomes).axes if ax.images]
+    assert ticks(mapped) == [*map(str, range(-8, -2)), *BOUNDARIES["planted"]]
+    assert "&lt;/think&gt;</text>" in (drawn / "curves.svg").read_text()
+
+
+def ticks(ax):
+    return [label.get_text() for label in ax.get_xticklabels()]
 
 
 def test_a_point_of_few_has_no_interval():
@@ -190,6 +215,14 @@ def test_whatever_was_done_to_a_model_has_its_row():
         *("benign mean", "zero, boundary only", "restored, boundary only", "scaled by 0.5", "scaled by 2"),
         *("tuned: cliff", "tuned: random", "tuned: whole pool"),
     ]
+
+
+def test_what_was_not_done_to_a_model_has_no_line():
+    further = ablation().query("kind == 'base' or (kind == 'ablate' and ranking == 'causal')").assign(model="further")
+    figure = plot_interventions(pd.concat([ablation(), further]), selection(), "causal", 0.03, 0.017)
+    lines = [[label.get_text() for label in ax.get_yticklabels()] for ax in figure.axes]
+    first, second = (own for own in lines if own and own[0])
+    assert len(first) == 13 and second == ["base", "zero: causal, everywhere"]
 
 
 def test_points_are_pools_of_seeds():

@@ -35,6 +35,7 @@ from refusal_cliff.probe_evaluation import (
     measure,
     places,
     probe_table,
+    with_tokens,
 )
 from refusal_cliff.probes import (
     CS,
@@ -393,6 +394,8 @@ def test_every_number_has_an_interval_and_a_count(tables):
     assert (measured["low"] <= measured["value"] + 1e-9).all()
     assert (measured["value"] <= measured["high"] + 1e-9).all()
     assert table["n"].between(10, 40).all()
+    told = with_tokens(table, ["</think>", "↵↵"]).drop_duplicates("position").set_index("position")["token"].dropna()
+    assert told.to_dict() == {"boundary -1": "</think>", "last_boundary": "↵↵"}
     assert set(bins["data"]) == {HELD_OUT, TEST}
     layers = table[table["quantity"] == "accuracy"].groupby("probe")["layer"].unique().map(set)
     assert layers.to_dict() == {"all": {0, 1, 2}, "last": {2}, "first": {0}}
@@ -439,7 +442,7 @@ def test_figures_show_every_probe_and_keep_text_as_text(tables, tmp_path):
     resid, _, probes = trained(tables)
     fit = PromptSet(prompts, verdicts, rows, resid)
     table, bins = evaluate_probes(probes, dict.fromkeys(probes, RECIPE), fit, fit, "phrases", seed=0)
-    measured = probe_table(table.assign(model="tiny"))
+    measured = probe_table(with_tokens(table, ["</think>", "↵↵"]).assign(model="tiny"))
     figures = {
         "positions": plot_probe_positions(measured),
         "accuracy": plot_probe_accuracy(measured),

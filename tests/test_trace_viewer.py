@@ -76,7 +76,7 @@ def test_the_page_loads_nothing_escapes_all_and_hides_what_may_not_be_read(html)
     data = json.loads(re.search(r'id="data">(.*?)</script>', html)[1])
     first, second = sorted(data["models"]["mine"]["variants"]["base"], key=lambda trace: trace["id"])
     assert {*first["tokens"][: first["stops"][1]], *first["tokens"][first["stops"][2] :]} == {HIDDEN}
-    assert "".join(first["tokens"][first["stops"][1] : first["stops"][2]]) == "⏎</think>⏎⏎"
+    assert "".join(first["tokens"][first["stops"][1] : first["stops"][2]]) == "↵</think>↵↵"
     assert NASTY in "".join(second["tokens"]) and HIDDEN not in second["tokens"]
     assert first["said"] == "refused, harmful not judged"
 

@@ -8,6 +8,7 @@ from refusal_cliff.generation import continue_traces, generate_traces
 from refusal_cliff.templates import Rendered
 from refusal_cliff.traces import (
     ChatFormat,
+    boundary_tokens,
     encode_trace,
     length_batches,
     pad_left,
@@ -47,6 +48,13 @@ def test_spans_cover_the_trace_and_decode_to_their_text(tiny_tokenizer):
     assert {name: tiny_tokenizer.decode(trace.ids[slice(*span)]) for name, span in trace.spans.items()} == texts
     assert trace.spans["response"][1] == len(trace.ids)
     assert trace.last_boundary == trace.spans["response"][0] - 1
+
+
+def test_boundary_tokens_are_texts_in_which_spaces_can_be_seen(tiny_tokenizer):
+    trace = encode_trace(tiny_tokenizer, Rendered("[user]hi"), "Hm.", "\n</think> \n\n", "No.")
+    texts = boundary_tokens(tiny_tokenizer, trace)
+    assert len(texts) == trace.spans["boundary"][1] - trace.spans["boundary"][0]
+    assert "".join(texts) == "↵</think>␣↵↵"
 
 
 def test_generated_text_is_split_at_the_marker():

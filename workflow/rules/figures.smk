@@ -6,8 +6,8 @@ FIGURES = []  # what the targets figures and grid ask for
 
 rule plot_curves:
     input:
-        outcomes="<results>/outcomes.parquet",
-        cliffs=expand("<results>/{model}/base/cliffs/test.parquet", model=[model for model in FIRST if model in PROBED]),
+        curves="<results>/tables/curves.csv",
+        layers="<results>/tables/cliff_layers.csv",
         heights="<results>/tables/cliffs.csv",
     output:
         **figure("curves", "Refusal score along a trace", SECTION_3),
@@ -25,8 +25,6 @@ rule plot_curves:
     params:
         **uses("plot_curves"),
         probe=config["cliffs"]["probe"],
-        tail=config["cliffs"]["tail"],
-        seed=config["seed"],
     script:
         "../scripts/{params.script}.py"
 

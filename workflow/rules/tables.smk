@@ -205,11 +205,15 @@ use rule tabulate_rates as tabulate_cliffs with:
         **table("cliff_differences", "Cliffs between groups and models", "differences_"),
         **table("cliff_refits", "Cliff over refits of the probe", "refits_"),
         **table("cliff_length", "Cliff and length of the thinking", "length_"),
+        **table("cliff_layers", "Cliff by layer", "layers_"),
+        **csv_files("tables/curves", "curves_"),
     pathvars:
         job="tabulate_cliffs",
     threads: TABLE_THREADS
     params:
         **uses("tabulate_cliffs"),
+        models=PROBED,
+        first=[model for model in FIRST if model in PROBED],
         seed=config["seed"],
 
 

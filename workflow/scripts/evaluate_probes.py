@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from refusal_cliff.artifacts import open_dump, read_arrays, read_table, write_table
+from refusal_cliff.artifacts import open_dump, read_arrays, read_settings, read_table, write_table
 from refusal_cliff.job import job
 from refusal_cliff.judges import read_verdicts
-from refusal_cliff.probe_evaluation import PromptSet, evaluate_probes
+from refusal_cliff.probe_evaluation import PromptSet, evaluate_probes, with_tokens
+from refusal_cliff.traces import BOUNDARY_TOKENS
 
 job(snakemake)
 inputs = snakemake.input
@@ -27,6 +28,7 @@ table, bins = evaluate_probes(
     snakemake.params.refusal_judge,
     snakemake.params.seed,
 )
+table = with_tokens(table, read_settings(inputs.test_rows)[BOUNDARY_TOKENS])
 settings, model = dict(snakemake.params.items()), snakemake.wildcards.model
 write_table(table, snakemake.output.table, settings, model=model)
 write_table(bins, snakemake.output.calibration, settings, model=model)

@@ -8,10 +8,10 @@ from refusal_cliff.cliffs import score_traces
 from refusal_cliff.edits import Edit
 from refusal_cliff.job import job
 from refusal_cliff.models import load_model, load_tokenizer
-from refusal_cliff.traces import ChatFormat
+from refusal_cliff.traces import BOUNDARY_TOKENS, ChatFormat, boundary_tokens
 
 job(snakemake)
-params, row, settings = snakemake.params, snakemake.params.model, dict(snakemake.params.items())
+params, row = snakemake.params, snakemake.params.model
 tokenizer = load_tokenizer(snakemake.input.checkpoint, row)
 traces, encoded = encode_traces(
     tokenizer,
@@ -19,6 +19,7 @@ traces, encoded = encode_traces(
     read_table(snakemake.input.traces, ("prompt_id", "sample", "thinking", "finish_reason")),
     ChatFormat.of(row),
 )
+settings = dict(params.items()) | {BOUNDARY_TOKENS: boundary_tokens(tokenizer, encoded[0])}
 edit = Edit.read(snakemake.input.get("edit") or None)
 model = edit.apply(load_model(snakemake.input.checkpoint, row))
 probes = {Path(path).stem: read_arrays(path) for path in snakemake.input.probes}

@@ -4,7 +4,7 @@ A model that has unlearnt to refuse has no refusals to train a probe on, and two
 parent's probes read the states of both, on each one's own traces of the same prompts.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -46,7 +46,13 @@ def position_scores(cliffs: pd.DataFrame, tail: int) -> pd.DataFrame:
 
 
 def change_table(
-    read: pd.DataFrame, own: pd.DataFrame, outcomes: pd.DataFrame, parents: Mapping[str, str], tail: int, seed: int
+    read: pd.DataFrame,
+    own: pd.DataFrame,
+    outcomes: pd.DataFrame,
+    parents: Mapping[str, str],
+    boundaries: Mapping[str, Sequence[str]],
+    tail: int,
+    seed: int,
 ) -> pd.DataFrame:
     """Scores before and after fine-tuning and what lies between, paired by prompt, at every position and layer.
 
@@ -55,12 +61,13 @@ def change_table(
         own: the same of the parents, by their own probes.
         outcomes: of the parents.
         parents: the parent of each fine-tuned model.
+        boundaries: the text of each boundary token of each fine-tuned model.
         tail: as for `position_scores`.
 
     Returns:
         model, parent, probe, layer, last_layer (whether it is the probe's last), group (one of `GROUPS`), position,
-        quantity (before, after, change = after - before), value, low, high (percentile bootstrap 95 % over requests,
-        paired), n (prompts that both have a score of).
+        token (its text where it is one of the boundary), quantity (before, after, change = after - before), value, low,
+        high (percentile bootstrap 95 % over requests, paired), n (prompts that both have a score of).
     """
     before = {model: position_scores(part, tail) for model, part in own.groupby("model", sort=False)}
     bases = outcomes[outcomes["variant"] == "base"].groupby("model", sort=False)
@@ -70,7 +77,15 @@ def change_table(
         for model, parent in parents.items()
         for found in _changes(position_scores(read[read["model"] == model], tail), before[parent], base[parent], seed)
     ]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    texts = {
+        (model, f"boundary {place}"): token
+        for model, tokens in boundaries.items()
+        for place, token in enumerate(tokens, start=1)
+    }
+    tokens = [texts.get(key) for key in zip(table["model"], table["position"], strict=True)]
+    table.insert(table.columns.get_loc("position") + 1, "token", tokens)
+    return table
 
 
 def _changes(after: pd.DataFrame, before: pd.DataFrame, base: pd.DataFrame, seed: int) -> Iterator[tuple]:

@@ -4,7 +4,7 @@ The unit is the prompt: samples of one prompt are averaged first, and whole requ
 of a probe's last layer.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -206,6 +206,57 @@ def length_table(cliffs: pd.DataFrame, seed: int) -> pd.DataFrame:
                 rows.append((probe, group, f"{prefix}_{height}", *estimate))
     table = pd.DataFrame(rows, columns=["probe", "group", "quantity", *ESTIMATE])
     return table.sort_values("probe", kind="stable")
+
+
+@by_model
+def curve_table(
+    cliffs: pd.DataFrame, outcomes: pd.DataFrame, boundaries: Mapping[str, Sequence[str]], seed: int
+) -> pd.DataFrame:
+    """Mean refusal score along the base traces, by probe and group.
+
+    Args:
+        cliffs: model and the columns of cliff tables of base models, all layers.
+        outcomes: of the same models.
+        boundaries: the text of each boundary token of each model.
+
+    Returns:
+        model, probe, layer, last_layer (whether it is the probe's last), group (one of `GROUPS`), part, position,
+        token, value, low, high (percentile bootstrap 95 % over requests, at each position alone), n (prompts). Part
+        `thinking` is the thinking on normalised position, 0 to 1, in the last layer; `end` the last tokens one by one,
+        counted to the last of the boundary (0), in every layer: `token` is the text of those of the boundary, and
+        missing where the thinking is.
+    """
+    columns = ["probe", "layer", "last_layer", "group", "part", "position", "token", *ESTIMATE]
+    last, rows = cliffs.groupby("probe")["layer"].max(), []
+    for (probe, layer, group), part in traces_by_group(cliffs, outcomes).groupby(["probe", "layer", "group"]):
+        tokens, is_last = boundaries[part["model"].iloc[0]], layer == last[probe]
+        thinking, end = (np.stack(part[column].to_list()).astype(float) for column in ("curve", "boundary_curve"))
+        thinking = thinking if is_last else thinking[:, :0]
+        scores = pd.DataFrame(np.hstack([thinking, end]), index=pd.MultiIndex.from_frame(part[PROMPT]))
+        scores = scores.groupby(level=PROMPT).mean()
+        places = [("thinking", share) for share in np.linspace(0, 1, thinking.shape[1])]
+        places += [("end", offset) for offset in range(1 - end.shape[1], 1)]
+        texts = [None] * (len(places) - len(tokens)) + [*tokens]
+        estimates = bootstrap_means(scores, seed, scores.index.get_level_values("request_id"))
+        for place, text, estimate in zip(places, texts, estimates, strict=True):
+            rows.append((probe, layer, is_last, group, *place, text, *estimate))
+    return pd.DataFrame(rows, columns=columns)
+
+
+@by_model
+def layer_table(cliffs: pd.DataFrame, outcomes: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Mean height of the cliff in every layer, by probe and group. Arguments as for `curve_table`.
+
+    Returns:
+        model, probe, group (one of `GROUPS`), quantity (`HEIGHTS`), layer, value, low, high (percentile bootstrap 95 %
+        over requests), n (prompts).
+    """
+    rows = []
+    for (probe, group), part in traces_by_group(cliffs, outcomes).groupby(["probe", "group"]):
+        wide = part.pivot_table(index=PROMPT, columns="layer", values=list(HEIGHTS))
+        estimates = bootstrap_means(wide, seed, wide.index.get_level_values("request_id"))
+        rows += [(probe, group, *key, *estimate) for key, estimate in zip(wide.columns, estimates, strict=True)]
+    return pd.DataFrame(rows, columns=["probe", "group", "quantity", "layer", *ESTIMATE])
 
 
 @by_model

@@ -12,7 +12,7 @@ import pandas as pd
 
 from refusal_cliff.errors import UserError
 from refusal_cliff.judges import check_guard
-from refusal_cliff.templates import Rendered, control_tokens, encode, end_of_turn, render
+from refusal_cliff.templates import Rendered, control_tokens, encode, end_of_turn, render, visible
 from refusal_cliff.traces import ChatFormat, render_prompt
 
 if TYPE_CHECKING:
@@ -258,6 +258,6 @@ def _tokens(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
     rows = ["| position | id | token |", "| ---: | ---: | --- |"]
     for place, token in enumerate(ids):
         text = tokenizer.decode([token], skip_special_tokens=False)
-        shown = text.replace(" ", "␣").replace("\n", "↵").replace("|", "\\|").replace("<", "&lt;")
+        shown = visible(text).replace("|", "\\|").replace("<", "&lt;")
         rows.append(f"| {place} | {token} | {f'**{shown}**' if text in control else shown} |")
     return "\n".join(rows)

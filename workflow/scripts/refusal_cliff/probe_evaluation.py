@@ -4,7 +4,7 @@ The unit of every number is the request: positions, samples and wrappings of one
 they are not independent, and `n` counts requests.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -104,8 +104,21 @@ def evaluate_probes(
     return pd.DataFrame(rows, columns=COLUMNS), pd.concat(bins, ignore_index=True)[CALIBRATION_COLUMNS]
 
 
+def with_tokens(table: pd.DataFrame, boundary: Sequence[str]) -> pd.DataFrame:
+    """Measurements with `token` after their position: its text where that is one token of the boundary, else missing.
+
+    Args:
+        boundary: the text of each boundary token.
+    """
+    names = [*(f"boundary {offset}" for offset in range(1 - len(boundary), 0)), "last_boundary"]
+    table = table.copy()
+    tokens = table["position"].map(dict(zip(names, boundary, strict=True)))
+    table.insert(table.columns.get_loc("position") + 1, "token", tokens)
+    return table
+
+
 def probe_table(probes: pd.DataFrame) -> pd.DataFrame:
-    """Measurements of several models (model and COLUMNS) with `last_layer`: whether a row is of its probe's last."""
+    """Measurements of several models (model, COLUMNS, token), with `last_layer`: whether of its probe's last."""
     last = probes.groupby(["model", "probe"])["layer"].transform("max")
     return probes.assign(last_layer=probes["layer"] == last)
 

@@ -72,4 +72,4 @@ def to_markdown(table: pd.DataFrame) -> str:
 def _cell(value: object) -> str:
     if pd.isna(value):
         return ""
-    return number(value) if isinstance(value, float) else str(value)
+    return number(value) if isinstance(value, float) else str(value).replace("|", "\\|")

@@ -20,6 +20,8 @@ DAY = "07 Oct 2025"
 BRACKETED = re.compile(r"<.+>|\[[A-Z_/]+\]", re.DOTALL)
 """What control tokens look like that a tokenizer does not declare special, as `<think>` and `[INST]` often are."""
 
+SPACES = str.maketrans({" ": "␣", "\n": "↵", "\t": "⇥"})
+
 
 @dataclass(frozen=True)
 class Rendered:
@@ -135,6 +137,11 @@ def split_control(text: str, control: Sequence[str]) -> list[str]:
         if start >= 0:
             return [*split_control(text[: start + 1], control), *split_control(text[start + 1 :], control)]
     return [text] if text else []
+
+
+def visible(text: str) -> str:
+    """The text of a token, with signs for spaces, line breaks and tabs."""
+    return text.translate(SPACES)
 
 
 def end_of_turn(tokenizer: Any, arguments: Mapping[str, Any] | None = None) -> str | None:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from refusal_cliff.pages import render_page
+from refusal_cliff.templates import visible
 from refusal_cliff.token_scores import SEGMENTS
 from refusal_cliff.traces import TRACE_KEY
 
@@ -55,7 +56,7 @@ def _trace(rows: pd.DataFrame, outcome: pd.Series, readable: bool) -> dict[str, 
     stops = [int(first[f"{segment}_stop"]) for segment in SEGMENTS]
     tokens = [token if readable else HIDDEN for token in first["tokens"]]
     # Of the boundary line breaks are half, and would not be seen.
-    tokens[stops[1] : stops[2]] = [token.replace("\n", "⏎") for token in first["tokens"][stops[1] : stops[2]]]
+    tokens[stops[1] : stops[2]] = [*map(visible, first["tokens"][stops[1] : stops[2]])]
     steps = np.rint(255 * np.stack([*rows["scores"]])).astype(np.uint8)
     return {
         "id": f"{first['prompt_id']}.{first['sample']}",

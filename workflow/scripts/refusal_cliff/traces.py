@@ -12,10 +12,12 @@ from typing import Any, Self
 import numpy as np
 
 from refusal_cliff.errors import UserError
-from refusal_cliff.templates import Rendered, encode, render
+from refusal_cliff.templates import Rendered, encode, render, visible
 
 TRACE_KEY = ["prompt_id", "sample"]
 """Columns that name a trace in every table."""
+BOUNDARY_TOKENS = "boundary_tokens"
+"""Setting of what scores traces: the text of each boundary token, so that tables and figures need no tokenizer."""
 SEGMENTS = ("prompt", "thinking", "boundary", "response")
 MAX_TOKENS = 32768
 """Of a batch, padding included: few long sequences fill the memory that many short ones leave free."""
@@ -134,6 +136,12 @@ def encode_trace(
         spans[segment] = (start, len(ids))
         before += part.text
     return EncodedTrace(ids, spans)
+
+
+def boundary_tokens(tokenizer: Any, trace: EncodedTrace) -> list[str]:
+    """The text of each boundary token, in which spaces and line breaks can be seen; every trace has the same."""
+    ids = trace.ids[slice(*trace.spans["boundary"])]
+    return [visible(tokenizer.decode([token], clean_up_tokenization_spaces=False)) for token in ids]
 
 
 def length_switch(model: Any) -> int | None:

@@ -101,7 +101,9 @@ def plot_head_agreement(heads: pd.DataFrame, agreement: pd.DataFrame, operating:
             axis.get_major_locator().set_params(numticks=5)
         ax.axline((0, 0), (near, near), color=style.GREY, linewidth=0.8, linestyle=":")
         text = _agreement_text(agreement, model, {operating, names[row]})
-        ax.text(0.98, 0.03, text, transform=ax.transAxes, ha="right", va="bottom", fontsize=6)
+        # Above the panel, where no point can be.
+        ax.annotate(text, (0.5, 1.03), xycoords="axes fraction", ha="center", va="bottom", fontsize=6)
+        ax.set_title(ax.get_title(), pad=18 + 8 * text.count("\n"))
     style.legend(figure, HEADS)
     return figure
 

@@ -15,7 +15,6 @@ ACCURACIES = {
 }
 METHODS = {"logistic": ("logistic regression", style.BLUE), "mean_difference": ("difference of means", style.VERMILION)}
 DATA = {"held_out": "held out", "test": "test prompts"}
-SHORT = {"last_prompt": "prompt", "last_boundary": "last"}
 SIZES = (3, 10)
 """Diameters of the points of a calibration curve with the fewest and with the most requests."""
 
@@ -29,14 +28,15 @@ def plot_probe_positions(probes: pd.DataFrame) -> Figure:
     own = _at_last_layer(probes)
     own = own[(own["data"] == "test") & (own["quantity"] == "auroc") & (own["method"] == "logistic")]
     shown = style.ordered(own, "position", _along(own["position"]))
-    shown = shown.assign(at=shown["position"].astype(str).map(lambda place: SHORT.get(place, place)))
-    layout = {"col": "model", "x": "position", "y": "AUROC", "panel": (3.6, 3.0)}
+    layout = {"col": "model", "x": "position", "y": "AUROC", "panel": (3.6, 3.0), "share": {"x": False}}
     figure, axes = style.estimates(
-        shown, "at", "probe", style.colors_of(shown["probe"], style.PROBES), joined=True, **layout
+        shown, "position", "probe", style.colors_of(shown["probe"], style.PROBES), joined=True, **layout
     )
     style.reference(axes, 0.5)
-    for ax in axes.values():
-        ax.tick_params(axis="x", rotation=90)
+    for (_, model), ax in axes.items():
+        places = shown[shown["model"] == model].drop_duplicates("position").sort_values("position")
+        names = places["token"].map(style.token_label, na_action="ignore").fillna(places["position"].astype(str))
+        ax.set_xticks(places["position"].cat.codes, names.replace("last_prompt", "prompt"), rotation=90)
     return figure
 
 

@@ -93,11 +93,21 @@ def plot_interventions(
     both = pd.concat([heads, tuned])
     treated = both.loc[both["what"] != "base", "model"]
     shown = style.ordered(both[both["model"].isin(treated)], "rate", map(RATE_NAMES.get, WITH_PERPLEXITY))
-    shown = style.ordered(style.ordered(shown, "what", both["what"]), "model", both["model"])
+    shown = style.ordered(
+        style.ordered(shown, "what", both["what"]), "model", [*ablation["model"], *selection["model"]]
+    )
+    # Names, not categories: a model has lines for what was done to it, and none for what was done to others.
+    shown = shown.astype({"what": str})
     colors = dict(zip(both["what"], both["color"], strict=True))
-    panel = (2.4, LINE * shown["what"].nunique() + 0.2)
-    layout = {"row": "model", "col": "rate", "panel": panel, "share": {"x": "col"}}
+    lines = shown.groupby("model", observed=True)["what"].nunique()
+    # A panel of few lines still has room for the name of its model.
+    heights = np.maximum(LINE * lines + 0.2, 0.06 * np.array([len(name) for name in lines.index]))
+    panel = (2.4, heights.mean())
+    layout = {"row": "model", "col": "rate", "panel": panel, "share": {"x": "col", "y": "row"}}
     figure, axes = style.estimates(shown, "what", "what", colors, level=True, limits=None, **layout)
+    for ax in list(axes.values())[:1]:
+        ax.get_gridspec().set_height_ratios(heights)
+    figure.align_ylabels()
     _as_shares(axes, level=True)
     return figure
 

@@ -80,6 +80,8 @@ FEWEST = 5
 """Prompts, traces or models of which an interval says something."""
 FEWEST_DOSES = 3
 """Points that are joined by a line."""
+LONGEST_TOKEN = 12
+"""Characters of a token that are shown."""
 
 
 Panels = dict[tuple[str, str], Axes]
@@ -113,6 +115,11 @@ def with_n(table: pd.DataFrame, column: str) -> list[str]:
     """The names in `column`, each with the largest n that it has: planted (n=20)."""
     n = table.groupby(column, observed=True)["n"].max()
     return [f"{name} (n={n[name]:.0f})" for name in table[column]]
+
+
+def token_label(text: str) -> str:
+    """The text of a token, cut where it is long."""
+    return text if len(text) <= LONGEST_TOKEN else text[: LONGEST_TOKEN - 1] + "…"
 
 
 def ranking_label(ranking: str) -> str:

@@ -2,18 +2,15 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 import seaborn.objects as so
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from refusal_cliff.cliff_tables import COMPLIED, last_layer
-from refusal_cliff.outcomes import ALL, traces_by_group
+from refusal_cliff.cliff_tables import COMPLIED
+from refusal_cliff.outcomes import ALL
 from refusal_cliff.plots import style
-from refusal_cliff.stats import bootstrap_means
-from refusal_cliff.tables import by_model
 
 TOKEN = 0.12
 """Width of a boundary token, where the thinking is 1 wide."""
@@ -23,38 +20,42 @@ ZOOM = 12
 """Last tokens that are shown one by one at every layer."""
 
 
-def plot_curves(
-    cliffs: pd.DataFrame, outcomes: pd.DataFrame, heights: pd.DataFrame, tail: int, seed: int, row: str | None = None
-) -> Figure:
+def plot_curves(curves: pd.DataFrame, heights: pd.DataFrame, row: str | None = None) -> Figure:
     """Refusal score along the thinking and through the boundary, token by token, at the last layer; columns are models.
 
     Args:
-        cliffs: model and the columns of cliff tables, of base models on the test prompts.
-        outcomes: outcomes of all models and variants.
+        curves: output of `cliff_tables.curve_table`.
         heights: output of `cliff_tables.cliff_table`: the plateaus.
-        tail: thinking tokens in front of the boundary in `boundary_curve`.
-        row: `probe` for a row of panels for each; without it `cliffs` are of one probe.
+        row: `probe` for a row of panels for each; without it `curves` are of one probe.
     """
-    probes = list(style.colors_of(cliffs["probe"], style.PROBES))
-    table = style.with_intervals(style.ordered(_curves(cliffs, outcomes, tail, seed), "probe", probes))
+    probes = list(style.colors_of(curves["probe"], style.PROBES))
+    last = curves[curves["last_layer"].astype(bool)]
+    thinking, boundary = last[last["part"] == "thinking"], last[last["token"].notna()]
+    # From the first token on: models whose boundaries are not of one length end at different places.
+    number = boundary["position"] - boundary.groupby("model")["position"].transform("min") + 1
+    boundary = boundary.assign(position=1 + TOKEN * number)
+    table = style.with_intervals(style.ordered(pd.concat([thinking, boundary]), "probe", probes))
     heights = heights[(heights["family"] == ALL) & heights["group"].isin(style.OUTCOMES)]
     heights = heights.merge(table[["model", "probe"]].drop_duplicates(), on=["model", "probe"])
-    plot = _bands(table, "place").limit(y=style.SHARE)
+    plot = _bands(table, "position").limit(y=style.SHARE)
     for quantity, (start, stop, dashes) in PLATEAUS.items():
         own = heights[heights["quantity"] == quantity].assign(start=start, stop=stop)
         # A layer with data of its own says all of its variables, and those of the panels too.
         at = {"x": None, "y": "value", "ymin": None, "ymax": None, "xmin": "start", "xmax": "stop", "color": "group"}
         at |= {"col": "model"} | ({"row": row} if row else {})
         plot = plot.add(so.Range(linestyle=dashes, linewidth=0.9), data=own, orient="y", legend=False, **at)
-    about = {"x": "share of thinking | boundary token", "y": "refusal score"}
-    figure, axes = style.panels(plot, table, row, "model", panel=(3.1, 2.4), **about)
-    tokens = round((table["place"].max() - 1) / TOKEN) if axes else 0
+    about = {"x": "share of thinking | boundary token", "y": "refusal score", "share": {"x": "col" if row else False}}
+    figure, axes = style.panels(plot, table, row, "model", panel=(3.1, 2.6), **about)
     for (probe, model), ax in axes.items():
-        ax.axvspan(1 + TOKEN / 2, 1 + TOKEN * (tokens + 0.5), color="0.93", zorder=0, linewidth=0)
-        ax.set_xticks([0, 0.5, 1, *(1 + TOKEN * np.arange(1, tokens + 1))], ["0", "0.5", "1", *range(1, tokens + 1)])
-        ax.set_xlim(0, 1 + TOKEN * (tokens + 0.5))
+        tokens = boundary[boundary["model"] == model].drop_duplicates("position").sort_values("position")
+        edge = 1 + TOKEN * (len(tokens) + 0.5)
+        ax.axvspan(1 + TOKEN / 2, edge, color="0.93", zorder=0, linewidth=0)
+        ax.set_xticks([0, 0.5, 1, *tokens["position"]], ["0", "0.5", "1", *map(style.token_label, tokens["token"])])
+        style.plt.setp(ax.get_xticklabels()[3:], rotation=90)
+        ax.set_xlim(0, edge)
         if probe in ("", probes[0]):
             _counts(ax, model, table[table["model"] == model])
+    figure.align_xlabels()
     lines = {"largest score": {"linestyle": ":"}, "mean of the last half": {"linestyle": "--"}}
     style.legend(figure, style.OUTCOMES, **{name: line | {"color": "black"} for name, line in lines.items()})
     return figure
@@ -79,32 +80,21 @@ def _bands(table: pd.DataFrame, place: str) -> so.Plot:
     return plot.add(so.Band(alpha=0.2), legend=False).add(so.Line(), legend=False, ymin=None, ymax=None)
 
 
-@by_model
-def _curves(cliffs: pd.DataFrame, outcomes: pd.DataFrame, tail: int, seed: int) -> pd.DataFrame:
-    """Mean scores: model, probe, group, place (0 to 1 in the thinking, then boundary tokens), value, low, high, n."""
-    rows = []
-    for (probe, group), part in traces_by_group(last_layer(cliffs), outcomes).groupby(["probe", "group"]):
-        thinking, near = (np.stack(part[column].to_list()) for column in ("curve", "boundary_curve"))
-        scores, n = np.hstack([thinking, near[:, tail:]]), part["prompt_id"].nunique()
-        places = np.append(np.linspace(0, 1, thinking.shape[1]), 1 + TOKEN * np.arange(1, near.shape[1] - tail + 1))
-        found = bootstrap_means(scores, seed, part["request_id"])
-        rows += [(probe, group, place, *mean[:3], n) for place, mean in zip(places, found, strict=True)]
-    return pd.DataFrame(rows, columns=["probe", "group", "place", "value", "low", "high", "n"])
-
-
-def plot_layers(cliffs: pd.DataFrame, outcomes: pd.DataFrame, seed: int) -> Figure:
+def plot_layers(heights: pd.DataFrame, curves: pd.DataFrame) -> Figure:
     """Mean cliff by layer and outcome, and below it the mean score at the last tokens of complied prompts, by layer.
 
     Columns are models; of one that complied with no harmful prompt there is no map.
 
     Args:
-        cliffs, outcomes, seed: as for `plot_curves`, of one probe.
+        heights: output of `cliff_tables.layer_table`, of one probe.
+        curves: output of `cliff_tables.curve_table`, of the same.
     """
-    table = style.with_intervals(_layers(cliffs, outcomes, seed))
+    table = style.with_intervals(heights[heights["quantity"] == "cliff"])
     models = list(table["model"].unique())
     figure, axes = style.plt.subplots(
         2, len(models), figsize=style.canvas(len(models), 2, (3.0, 2.6)), sharey="row", squeeze=False
     )
+    complied = curves[(curves["group"] == COMPLIED) & (curves["part"] == "end") & (curves["position"] > -ZOOM)]
     for (above, below), (model, part) in zip(axes.T, table.groupby("model", sort=False), strict=True):
         for group, color in style.OUTCOMES.items():
             own = part[part["group"] == group]
@@ -113,33 +103,27 @@ def plot_layers(cliffs: pd.DataFrame, outcomes: pd.DataFrame, seed: int) -> Figu
         above.set(ylim=(-1.05, 1.05), xlabel="layer")
         above.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         _counts(above, model, part)
-        tables = (frame[frame["model"] == model] for frame in (cliffs, outcomes))
-        complied = traces_by_group(*tables).query(f"group == {COMPLIED!r}")
-        if complied.empty:
+        own = complied[complied["model"] == model]
+        if own.empty:
             below.remove()
             continue
-        scores = complied.groupby("layer")["boundary_curve"].apply(lambda curves: np.nanmean(np.stack(curves), axis=0))
-        last = pd.DataFrame(scores.to_list(), index=scores.index).iloc[:, -ZOOM:]
-        image = style.heat(below, last, (0, 1), "viridis")
-        below.set_xticks(range(len(last.columns))[::-3], range(0, -len(last.columns), -1)[::3])
-        below.set_xlabel("tokens to the last of the boundary")
+        scores = own.pivot_table(index="layer", columns="position", values="value", dropna=False)
+        image = style.heat(below, scores, (0, 1), "viridis")
+        tokens = own.drop_duplicates("position").sort_values("position")["token"]
+        names = [
+            f"{place:.0f}" if pd.isna(token) else style.token_label(token)
+            for place, token in zip(scores.columns, tokens, strict=True)
+        ]
+        below.set_xticks(range(len(names)), names, rotation=90)
+        below.axvline(tokens.isna().sum() - 0.5, color="white", linewidth=1)
+        below.set_xlabel("tokens from the end | boundary token")
     axes[0, 0].set_ylabel("cliff")
+    figure.align_xlabels()
     if maps := [ax for ax in axes[1] if ax.images]:
         maps[0].set_ylabel("layer")
         figure.colorbar(image, ax=maps, label="refusal score, complied")
     style.legend(figure, style.OUTCOMES)
     return figure
-
-
-@by_model
-def _layers(cliffs: pd.DataFrame, outcomes: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Mean cliffs by layer: model, group, layer, value, low, high, n (prompts)."""
-    rows = []
-    for group, part in traces_by_group(cliffs, outcomes).groupby("group"):
-        wide = part.pivot_table(index=["request_id", "prompt_id"], columns="layer", values="cliff")
-        found = bootstrap_means(wide, seed, wide.index.get_level_values("request_id"))
-        rows += [(group, layer, *mean) for layer, mean in zip(wide.columns, found, strict=True)]
-    return pd.DataFrame(rows, columns=["group", "layer", "value", "low", "high", "n"])
 
 
 def plot_changes(changes: pd.DataFrame, probe: str, families: Mapping[str, str]) -> Figure:
@@ -160,7 +144,9 @@ def plot_changes(changes: pd.DataFrame, probe: str, families: Mapping[str, str])
         image = style.heat(ax, means, (-1, 1), "RdBu")
         sizes = part.groupby("model")["n"].max()
         ax.set_title(f"{family}, {len(sizes)} models\n{sizes.min()} to {sizes.max()} prompts each")
-        ax.set_xticks(range(len(order)), [name.split()[-1] for name in order])
+        tokens = part.drop_duplicates("position").set_index("position")["token"].dropna().map(style.token_label)
+        ax.set_xticks(range(len(order)), [tokens.get(name, name.split()[-1]) for name in order])
+        style.plt.setp(ax.get_xticklabels()[-len(tokens) :], rotation=90)
         ax.set_xlabel("part of thinking | boundary token")
         ax.axvline(sum(name.startswith("thinking") for name in order) - 0.5, color="0.3", linewidth=1)
     axes[0, 0].set_ylabel("layer")

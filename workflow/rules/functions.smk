@@ -191,11 +191,10 @@ def data_checksum(wildcards):
 
 def assembled_sets(wildcards):
     """The set of each dataset of a prompt set, and of those before it, which keep what both hold."""
-    sets, read = dataset_sheet["set"], SETS[: SETS.index(wildcards.prompts) + 1]
+    sets, read = dataset_sheet["set"], {*SETS[: SETS.index(wildcards.prompts) + 1]}
     # Pool and ready-made sets are both trained on, and compared; transcripts are kept from what was learnt before alone.
-    shared = {READY: ["pool"], RECORDED: ["test", "pool", READY]}.get(wildcards.prompts, [])
-    read = [name for name in read if name not in shared]
-    return sets[sets.isin(read)].to_dict()
+    shared = {READY: {"pool"}, RECORDED: {"test", "pool", READY}}.get(wildcards.prompts, set())
+    return sets[sets.isin(read - shared)].to_dict()
 
 
 def assembled_datasets(wildcards):
@@ -448,8 +447,7 @@ def kept_cliffs(wildcards):
 
 def recorded_datasets(wildcards):
     """The datasets that a model wrote."""
-    written = dataset_sheet.index[dataset_sheet["model"] == wildcards.model]
-    return expand("<results>/datasets/{name}.parquet", name=written)
+    return expand("<results>/datasets/{name}.parquet", name=dataset_sheet.index[dataset_sheet["model"] == wildcards.model])
 
 
 def recorded_verdicts(wildcards):

@@ -36,7 +36,7 @@ RECORDED = ROOT / "docs" / "recorded"
 DOCUMENTS = [ROOT / "README.md"]
 DOCUMENTS += [ROOT / "docs" / name for name in ("results.md", "real-model.md", "repair-transfer-action.md")]
 PICTURE = ROOT / "docs" / "answer.svg"
-BLOCK = re.compile(r"(<!-- (\w+): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- ([\w-]+): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 NOT_RECORDED = "*Not recorded yet.*"
 CODE = ["Snakefile", "workflow", "config", "requirements.txt", "constraints.txt"]
 """What decides a run's numbers."""

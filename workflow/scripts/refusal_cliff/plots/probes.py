@@ -36,7 +36,8 @@ def plot_probe_positions(probes: pd.DataFrame) -> Figure:
     for (_, model), ax in axes.items():
         places = shown[shown["model"] == model].drop_duplicates("position").sort_values("position")
         names = places["token"].map(style.token_label, na_action="ignore").fillna(places["position"].astype(str))
-        ax.set_xticks(places["position"].cat.codes, names.replace("last_prompt", "prompt"), rotation=90)
+        ax.set_xticks(places["position"].cat.codes, names.replace("last_prompt", "prompt"))
+        style.turn_tokens(ax)
     return figure
 
 

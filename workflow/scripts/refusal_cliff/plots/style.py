@@ -122,6 +122,12 @@ def token_label(text: str) -> str:
     return text if len(text) <= LONGEST_TOKEN else text[: LONGEST_TOKEN - 1] + "…"
 
 
+def turn_tokens(ax: Axes, first: int = 0) -> None:
+    """Write the ticks from the `first` on upwards, but for single signs: a sign of a line break is another if turned."""
+    for label in ax.get_xticklabels()[first:]:
+        label.set_rotation(90 if len(label.get_text()) > 1 else 0)
+
+
 def ranking_label(ranking: str) -> str:
     """What people call a ranking: its measure, after its target if that is not the probe."""
     measure = next((name for name in LABELS if ranking.endswith(name)), "")

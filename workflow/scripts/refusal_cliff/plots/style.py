@@ -123,7 +123,7 @@ def token_label(text: str) -> str:
 
 
 def turn_tokens(ax: Axes, first: int = 0) -> None:
-    """Write the ticks from the `first` on upwards, but for single signs: a sign of a line break is another if turned."""
+    """Write the ticks from the `first` on upwards, but for single signs: turned, that of a line break is another."""
     for label in ax.get_xticklabels()[first:]:
         label.set_rotation(90 if len(label.get_text()) > 1 else 0)
 

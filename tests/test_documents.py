@@ -66,9 +66,10 @@ def project(tmp_path_factory, tiny_tokenizer):
     row |= {"thinking_open": r"<think>\n", "boundary": r"\n</think>\n\n"}
     pd.concat([own, pd.DataFrame([row])]).fillna("").to_csv(folder / "config" / "models.tsv", sep="\t", index=False)
     told = {"prompt": "Task", "thinking": "Fine.", "response": "ACTION: run it", "label": "harmful"}
-    pd.DataFrame([told]).to_json(folder / "data" / "transcripts.jsonl", orient="records", lines=True)
+    transcripts = folder / "data" / "transcripts.jsonl"  # found from every directory that a command is run in
+    pd.DataFrame([told]).to_json(transcripts, orient="records", lines=True)
     sheet = pd.read_csv(folder / "config" / "datasets.tsv", sep="\t", dtype=str, keep_default_na=False)
-    row = {"dataset": "mine_harmful", "set": "recorded", "source": "file", "location": "transcripts.jsonl"}
+    row = {"dataset": "mine_harmful", "set": "recorded", "source": "file", "location": str(transcripts)}
     row |= {"where": "label=harmful", "label": "harmful", "context": "own_tools", "model": "mine"}
     row |= {"thinking_column": "thinking", "response_column": "response"}
     pd.concat([sheet, pd.DataFrame([row])]).fillna("").to_csv(folder / "config" / "datasets.tsv", sep="\t", index=False)

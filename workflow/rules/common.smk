@@ -76,8 +76,8 @@ PROMPT_SETS = list(dataset_sheet["set"].unique())
 ACTING = dataset_sheet.loc[dataset_sheet["context"] != "", "set"].unique().tolist()
 # Of these models are asked; what organisms are trained on, and what has its answers, they are not.
 ASKED = [name for name in PROMPT_SETS if name not in ("organism", *GIVEN)]
-# Who wrote what was recorded; a name that is in no model sheet has no weights.
-WRITERS = dataset_sheet["model"][dataset_sheet["set"] == RECORDED].unique().tolist()
+# The datasets that each model wrote, in its own runs elsewhere; a name that is in no model sheet has no weights.
+TRANSCRIPTS = dataset_sheet[dataset_sheet["set"] == RECORDED].groupby("model", sort=False).groups
 READY_MADE = list(config["selection"]["ready"])
 TUNINGS = plan.tuning_variants(config)
 # What one training leaves: itself after fewer steps, and in the end.
@@ -102,7 +102,7 @@ model_sheet = circuits.with_recovery(model_sheet, RECOVERY)
 
 
 wildcard_constraints:
-    model=one_of([*model_sheet.index, *WRITERS]),
+    model=one_of([*model_sheet.index, *TRANSCRIPTS]),
     variant=rf"base|({'|'.join(KINDS)})-[^/]+",
     prompts=one_of([*PROMPT_SETS, *ATTACK_SETS]),
     dataset=one_of(dataset_sheet.index),

@@ -447,13 +447,13 @@ def kept_cliffs(wildcards):
 
 def recorded_datasets(wildcards):
     """The datasets that a model wrote."""
-    return expand("<results>/datasets/{name}.parquet", name=dataset_sheet.index[dataset_sheet["model"] == wildcards.model])
+    return expand("<results>/datasets/{name}.parquet", name=TRANSCRIPTS[wildcards.model])
 
 
 def recorded_verdicts(wildcards):
-    if not WRITERS:
+    if not TRANSCRIPTS:
         raise WorkflowError(f"{config['sheets']['datasets']}: no dataset has set recorded; add a row with transcripts")
-    return expand("<results>/{model}/base/verdicts/recorded.parquet", model=WRITERS)
+    return expand("<results>/{model}/base/verdicts/recorded.parquet", model=TRANSCRIPTS)
 
 
 # transfer.smk

@@ -401,7 +401,7 @@ use rule tabulate_rates as record_traces with:
     pathvars:
         job="record_traces.{model}",
     wildcard_constraints:
-        model=one_of(WRITERS),
+        model=one_of(TRANSCRIPTS),
     params:
         **uses("record_traces"),
 
@@ -409,7 +409,7 @@ use rule tabulate_rates as record_traces with:
 use rule collect_outcomes as collect_recorded_outcomes with:
     input:
         prompts="<results>/prompts/recorded.parquet",
-        traces=expand("<results>/{model}/base/traces/recorded.parquet", model=WRITERS),
+        traces=expand("<results>/{model}/base/traces/recorded.parquet", model=TRANSCRIPTS),
         verdicts=recorded_verdicts,
     output:
         table="<results>/recorded_outcomes.parquet",
@@ -425,7 +425,7 @@ use rule tabulate_rates as tabulate_recorded with:
         prompts="<results>/prompts/recorded.parquet",
         verdicts=recorded_verdicts,
         outcomes="<results>/recorded_outcomes.parquet",
-        cliffs=[f"<results>/{name}/base/cliffs/recorded.parquet" for name in WRITERS if name in PROBED],
+        cliffs=[f"<results>/{name}/base/cliffs/recorded.parquet" for name in TRANSCRIPTS if name in PROBED],
     output:
         **csv_files("tables/recorded"),
         **csv_files("tables/recorded_cliffs", "cliffs_"),

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-from table_text import across, estimate, interval, markdown, read, read_numbers, spread
+from table_text import across, estimate, family, interval, markdown, over_seeds, read, read_numbers
 
 KEPT = {
     "finetuning": ("", ["family", "model", "step", "last", "label", "quantity", "value"]),
@@ -62,41 +62,6 @@ def kept(run: Path) -> dict[str, pd.DataFrame]:
         whole = read(run / "tables" / f"{name}.csv")
         tables[name] = (whole.query(rows) if rows else whole)[columns]
     return tables
-
-
-def costs(timings: Path) -> pd.DataFrame:
-    """What the jobs of each rule took.
-
-    Args:
-        timings: the folder of Snakemake's benchmark files.
-
-    Returns:
-        rule, jobs, cpu_s (CPU-seconds of all), s (seconds of all), max_rss_mb (of the largest).
-    """
-    jobs = pd.concat(
-        [
-            pd.read_json(path, lines=True).assign(rule=path.relative_to(timings).parts[0].split(".")[0])
-            for path in sorted(timings.rglob("*.jsonl"))
-        ]
-    )
-    return (
-        jobs.groupby("rule")
-        .agg(jobs=("s", "size"), cpu_s=("cpu_time", "sum"), s=("s", "sum"), max_rss_mb=("max_rss", "max"))
-        .round(1)
-        .sort_values("cpu_s", ascending=False)
-        .reset_index()
-    )
-
-
-def family(models: pd.Series) -> pd.Series:
-    """The row of the model sheet that each model belongs to."""
-    return models.str.replace(r"-s\d+$", "", regex=True)
-
-
-def over_seeds(table: pd.DataFrame, rows: list[str], columns: str) -> pd.DataFrame:
-    """`value` averaged over the models of a family, with the lowest and the highest: wide, columns by `columns`."""
-    groups = table.groupby([*rows, columns], sort=False, dropna=False)["value"]
-    return across(groups.agg(spread).rename("cell").reset_index(), rows, columns)
 
 
 def looks_block(folder: Path) -> str:

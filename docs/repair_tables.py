@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
-from real_model_tables import family, over_seeds
-from table_text import across, estimate, interval, markdown, read, read_numbers
+from table_text import across, estimate, family, interval, markdown, over_seeds, read, read_numbers
 
 ESTIMATE = ["value", "low", "high"]
 COSTS = ["generated", "read", "differentiated", "judged"]

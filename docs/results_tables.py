@@ -85,7 +85,7 @@ def record(run: Path, recorded: Path) -> None:
     tables |= real_model_tables.kept(run) or repair_tables.kept(run)
     timings = run / "timings"
     if timings.exists():
-        tables["costs"] = real_model_tables.costs(timings)
+        tables["costs"] = costs(timings)
     said = run / "tables" / "detection_by_organism.csv"
     if said.exists():
         own = read(said).query("sweep == @DEFAULT")
@@ -116,6 +116,30 @@ def described(run: Path, truths: Iterable[dict]) -> dict[str, str]:
         "kernels": ", ".join(sorted({truth["kernels"] for truth in truths if "kernels" in truth})),
         "probe": config["cliffs"]["probe"],
     }
+
+
+def costs(timings: Path) -> pd.DataFrame:
+    """What the jobs of each rule took.
+
+    Args:
+        timings: the folder of Snakemake's benchmark files.
+
+    Returns:
+        rule, jobs, cpu_s (CPU-seconds of all), s (seconds of all), max_rss_mb (of the largest).
+    """
+    jobs = pd.concat(
+        [
+            pd.read_json(path, lines=True).assign(rule=path.relative_to(timings).parts[0].split(".")[0])
+            for path in sorted(timings.rglob("*.jsonl"))
+        ]
+    )
+    return (
+        jobs.groupby("rule")
+        .agg(jobs=("s", "size"), cpu_s=("cpu_time", "sum"), s=("s", "sum"), max_rss_mb=("max_rss", "max"))
+        .round(1)
+        .sort_values("cpu_s", ascending=False)
+        .reset_index()
+    )
 
 
 def needed(run: Path) -> dict[str, int | float]:

@@ -40,3 +40,14 @@ def spread(values: pd.Series) -> str:
     if len(values) < 2:
         return "".join(map(estimate, values))
     return interval(values.mean(), values.min(), values.max())
+
+
+def family(models: pd.Series) -> pd.Series:
+    """The row of the model sheet that each model belongs to."""
+    return models.str.replace(r"-s\d+$", "", regex=True)
+
+
+def over_seeds(table: pd.DataFrame, rows: list[str], columns: str) -> pd.DataFrame:
+    """`value` averaged over the models of a family, with the lowest and the highest: wide, columns by `columns`."""
+    groups = table.groupby([*rows, columns], sort=False, dropna=False)["value"]
+    return across(groups.agg(spread).rename("cell").reset_index(), rows, columns)

@@ -6,15 +6,11 @@ requests), prefill.
 """
 
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from refusal_cliff.artifacts import read_table, write_table
 from refusal_cliff.attack_search import ATTACK, OBJECTIVES, PLAIN_SET, PREFILL, attack_name, attacked_requests, with_ids
 from refusal_cliff.datasets import wrap
 from refusal_cliff.job import job
-
-if TYPE_CHECKING:
-    from snakemake.script import snakemake
 
 job(snakemake)
 params, output = snakemake.params, snakemake.output

@@ -5,14 +5,9 @@ Params: sets (prompt set of each of these datasets, in the order of the sheet).
 Output: prompts, dropped (CSV of what decontamination took out).
 """
 
-from typing import TYPE_CHECKING
-
 from refusal_cliff.artifacts import read_table, whole_file, write_table
 from refusal_cliff.datasets import assemble
 from refusal_cliff.job import job
-
-if TYPE_CHECKING:
-    from snakemake.script import snakemake
 
 job(snakemake)
 sets, prompt_set = snakemake.params.sets, snakemake.wildcards.prompts

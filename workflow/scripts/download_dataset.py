@@ -5,14 +5,9 @@ empty for chat), seed.
 Output: table; its sidecar records the commit that the revision stood for.
 """
 
-from typing import TYPE_CHECKING
-
 from refusal_cliff.artifacts import write_table
 from refusal_cliff.datasets import download, select_rows, wrap
 from refusal_cliff.job import job
-
-if TYPE_CHECKING:
-    from snakemake.script import snakemake
 
 job(snakemake)
 params = snakemake.params

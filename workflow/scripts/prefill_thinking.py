@@ -1,15 +1,10 @@
 """Put the thinking of a benign trace of a model in front of the boundary of each of its attacked requests."""
 
-from typing import TYPE_CHECKING
-
 from refusal_cliff.artifacts import read_table, write_table
 from refusal_cliff.attack_search import prefilled_traces
 from refusal_cliff.head_means import reference_traces
 from refusal_cliff.job import job
 from refusal_cliff.judges import behaviour, read_verdicts
-
-if TYPE_CHECKING:
-    from snakemake.script import snakemake
 
 job(snakemake)
 params, inputs = snakemake.params, snakemake.input

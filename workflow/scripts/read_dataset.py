@@ -5,16 +5,11 @@ context (its name and templates; empty for chat), sha256 (of the file), seed.
 Output: table; its sidecar records the checksum of the file.
 """
 
-from typing import TYPE_CHECKING
-
 from refusal_cliff.artifacts import write_table
 from refusal_cliff.data_files import read_file
 from refusal_cliff.datasets import select_rows, wrap
 from refusal_cliff.job import job
 from refusal_cliff.organisms.language import grammar_prompts
-
-if TYPE_CHECKING:
-    from snakemake.script import snakemake
 
 job(snakemake)
 params = snakemake.params

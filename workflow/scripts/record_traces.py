@@ -3,14 +3,9 @@
 Input: prompts (of set recorded), datasets (those of the set that the model wrote). Output: table.
 """
 
-from typing import TYPE_CHECKING
-
 from refusal_cliff.artifacts import read_table, write_table
 from refusal_cliff.datasets import GIVEN_COLUMNS, recorded_traces
 from refusal_cliff.job import job
-
-if TYPE_CHECKING:
-    from snakemake.script import snakemake
 
 job(snakemake)
 prompts = read_table(snakemake.input.prompts, ("prompt_id",))

@@ -4,8 +4,6 @@ Input: the model with its probe and ranking, prompts, traces and verdicts of set
 Output: datasets, one for each objective; search (everything that was asked, and what was chosen).
 """
 
-from typing import TYPE_CHECKING
-
 from refusal_cliff.artifacts import read_arrays, read_table, write_table
 from refusal_cliff.attack_search import (
     OBJECTIVES,
@@ -25,9 +23,6 @@ from refusal_cliff.rankings import top_heads
 from refusal_cliff.readouts import Source, make_readouts
 from refusal_cliff.traces import ChatFormat
 from refusal_cliff.wrappers import neutral_wrappers
-
-if TYPE_CHECKING:
-    from snakemake.script import snakemake
 
 job(snakemake)
 params, row, inputs = snakemake.params, snakemake.params.model, snakemake.input

@@ -1,14 +1,9 @@
 """Tabulate how far attacks carry from the model they were searched on to others, and decide what that says."""
 
-from typing import TYPE_CHECKING
-
 from refusal_cliff.artifacts import read_json, read_table, read_tables
 from refusal_cliff.job import job
 from refusal_cliff.tables import write_csv
 from refusal_cliff.transfer import attack_rates, known, rate_of, request_shares, summary_table, transfer_table
-
-if TYPE_CHECKING:
-    from snakemake.script import snakemake
 
 job(snakemake)
 params, inputs, output = snakemake.params, snakemake.input, snakemake.output
